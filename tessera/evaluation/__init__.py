@@ -1,0 +1,1 @@
+"""Measure answers. Nothing here sees an engine or a model: an Answerer is handed in."""
