@@ -28,10 +28,9 @@ from tessera.models.projector import Projector
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionSample:
-    """One picture's features and the rendered conversation about it."""
+    """A rendered conversation; one placeholder stands for all visual tokens of its picture."""
 
-    feature: int  # row of the feature array
-    ids: tuple[int, ...]  # one placeholder stands for all visual tokens of the picture
+    ids: tuple[int, ...]
     train_mask: tuple[bool, ...]
 
 
@@ -41,7 +40,7 @@ class CaptionBatch:
 
     ids_BL: Tensor
     train_mask_BL: Tensor
-    features_TSD: Tensor
+    features_TSD: Tensor | None  # None: words only
 
 
 def keep_tokens(features_TSD: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -54,17 +53,16 @@ def keep_tokens(features_TSD: Tensor, count: int, generator: torch.Generator) ->
 
 
 def collate(
-    samples: Sequence[CaptionSample], features_TSD: Tensor, *, visual_token_id: int
+    samples: Sequence[CaptionSample], features_TSD: Tensor | None, *, visual_token_id: int
 ) -> CaptionBatch:
     """Expand each sample's placeholder to its visual tokens and pad to the longest."""
-    num_visual = features_TSD.shape[1]
+    num_visual = 0 if features_TSD is None else features_TSD.shape[1]
     rows, masks = [], []
     for sample in samples:
-        place = sample.ids.index(visual_token_id)
-        run = (visual_token_id,) * num_visual
-        rows.append(torch.tensor(sample.ids[:place] + run + sample.ids[place + 1 :]))
-        before, after = sample.train_mask[:place], sample.train_mask[place + 1 :]
-        masks.append(torch.tensor(before + (False,) * num_visual + after))
+        repeats = [num_visual if id_ == visual_token_id else 1 for id_ in sample.ids]
+        counts = torch.tensor(repeats)
+        rows.append(torch.tensor(sample.ids).repeat_interleave(counts))
+        masks.append(torch.tensor(sample.train_mask).repeat_interleave(counts))
     pad = torch.nn.utils.rnn.pad_sequence
     return CaptionBatch(
         ids_BL=pad(rows, batch_first=True),
@@ -75,7 +73,8 @@ def collate(
 
 def caption_loss(model: ChatModel, batch: CaptionBatch, *, visual_token_id: int) -> Tensor:
     """Compute the next-token loss of each trained token, [number of trained tokens]."""
-    visual_TSD = model.projector(batch.features_TSD)
+    features_TSD = batch.features_TSD
+    visual_TSD = None if features_TSD is None else model.projector(features_TSD)
     embeds_BLD = model.embed(batch.ids_BL, visual_TSD, visual_token_id=visual_token_id)
     hidden_BLD = model.language(embeds_BLD[:, :-1])
     trained_BL = batch.train_mask_BL[:, 1:]
@@ -185,28 +184,36 @@ class CaptionTrainer:
         """
         loss = caption_loss(self.model, batch, visual_token_id=self.visual_token_id).mean()
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"loss is {float(loss)} at step {self.step}")
+            raise FloatingPointError(f"loss is {float(loss.detach())} at step {self.step}")
         self.optimizer.zero_grad()
         loss.backward()
-        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        torch.nn.utils.clip_grad_norm_([parameter for _, parameter in self._trained()], 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * _cosine(self.step, self.steps, warmup=30)
         self.optimizer.step()
         self.step += 1
         return float(loss.detach())
 
-    def state(self) -> dict[str, object]:
-        """Collect everything that `restore` needs to go on exactly."""
-        trained = {n: p.detach() for n, p in self.model.named_parameters() if p.requires_grad}
-        return {"step": self.step, "trained": trained, "optimizer": self.optimizer.state_dict()}
+    def state(self) -> dict[str, Tensor]:
+        """Collect everything that `restore` needs to go on exactly, as flat named tensors."""
+        state = {"step": torch.tensor(self.step), "steps": torch.tensor(self.steps)}
+        for name, parameter in self._trained():
+            state[f"parameter/{name}"] = parameter.detach()
+            for key, value in self.optimizer.state[parameter].items():
+                state[f"{key}/{name}"] = torch.as_tensor(value)
+        return state
 
-    def restore(self, state: dict[str, object]) -> None:
-        """Go on from a `state`."""
-        trained, step = state["trained"], state["step"]
-        assert isinstance(trained, dict), "not a state of this trainer"
-        assert isinstance(step, int), "not a state of this trainer"
-        missing = self.model.load_state_dict(trained, strict=False).unexpected_keys
-        assert not missing, f"state holds unknown parameters: {missing[:3]}"
-        self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
-        self.step = step
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a `state`; the model must have the same trained parameters."""
+        self.step, self.steps = int(state["step"]), int(state["steps"])
+        for name, parameter in self._trained():
+            with torch.no_grad():
+                parameter.copy_(state[f"parameter/{name}"])
+            self.optimizer.state[parameter] = {
+                key.split("/")[0]: value.clone()
+                for key, value in state.items()
+                if key.endswith(f"/{name}") and not key.startswith("parameter/")
+            }
+
+    def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
