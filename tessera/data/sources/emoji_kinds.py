@@ -8,8 +8,8 @@ from tessera.data.sources.tables import items, words
 SUBGROUP_KINDS: dict[str, str | None] = {
     **dict.fromkeys(
         words("""face-smiling face-affection face-tongue face-hand face-neutral-skeptical
-        face-sleepy face-unwell face-hat face-glasses face-concerned face-negative face-costume cat-face
-        monkey-face"""),
+        face-sleepy face-unwell face-hat face-glasses face-concerned face-negative face-costume
+        cat-face monkey-face"""),
         "face",
     ),
     "heart": "heart",
