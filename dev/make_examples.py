@@ -26,6 +26,9 @@ from example_pictures import packaged, papers, scenes, screens
 from example_pictures.canvas import Fonts
 from PIL import Image
 
+from tessera.data.sources.splits import is_held_out
+from tessera.data.sources.titles import concept_key
+
 ROOT = Path(__file__).resolve().parent.parent
 FONT_LICENCE = "MIT (this repository); fonts: "
 
@@ -42,31 +45,34 @@ class Example:
     licence: str
     origin: str
     rendered: bool
+    held_out: str | None = None  # title of the concept that training must not know
 
 
 EXAMPLES = (
     Example(
         file="illustration.png",
         kind="illustration",
-        what="a rooster, drawn",
+        what="a tractor, drawn",
         question="What is in this picture?",
-        expected="a rooster (a bird)",
+        expected="a tractor",
         licence="Apache-2.0",
-        origin="Noto Emoji by Google, from npm @iconify-json/noto 1.2.9 (`rooster`), on white."
-        " Training sees no rooster by any hand (the concept is held out), but hens and chickens.",
+        origin="Noto Emoji by Google, from npm @iconify-json/noto 1.2.9 (`tractor`), on white."
+        " Training sees no tractor by any hand: the concept is held out.",
         rendered=False,
+        held_out="tractor",
     ),
     Example(
         file="flag.png",
         kind="flag",
-        what="the flag of South Korea",
+        what="the flag of Lebanon",
         question="Which country's flag is this?",
-        expected="South Korea",
+        expected="Lebanon",
         licence="public domain",
-        origin="Open Clip Art, by Stephen Silver, from Debian openclipart-svg 1:0.18+dfsg-19"
-        f" (`{packaged.FLAG}`), with a grey margin. Training sees no flag of South Korea by any"
+        origin="Open Clip Art, by Tobias Jakobs, from Debian openclipart-svg 1:0.18+dfsg-19"
+        f" (`{packaged.FLAG}`), with a grey margin. Training sees no flag of Lebanon by any"
         " hand: the concept is held out.",
         rendered=False,
+        held_out="flag of Lebanon",
     ),
     Example(
         file="photograph.png",
@@ -156,6 +162,7 @@ EXAMPLES = (
 
 def main() -> None:
     options = _options()
+    _check_held_out()
     options.to.mkdir(parents=True, exist_ok=True)
     painters = _painters(Fonts(options.fonts), options.cache)
     for example in EXAMPLES:
@@ -177,6 +184,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--fonts", type=Path, default=Path("/usr/share/fonts"))
     parser.add_argument("--to", type=Path, default=ROOT / "examples")
     return parser.parse_args()
+
+
+def _check_held_out() -> None:
+    for example in EXAMPLES:
+        if example.held_out is not None and not is_held_out(concept_key(example.held_out)):
+            raise SystemExit(f"{example.file}: training may see '{example.held_out}'; take another")
 
 
 def _painters(fonts: Fonts, cache: Path) -> dict[str, Callable[[], bytes]]:
