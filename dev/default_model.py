@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import random
+import sys
 import time
 import zlib
 from collections import Counter
@@ -130,7 +132,7 @@ def _generator(name: str, view: int) -> random.Random | None:
 class Recipe:
     """What one training run does; the numbers of the shipped weights are the defaults."""
 
-    warm_up_steps: int = 1500
+    warm_up_steps: int = 450
     steps: int = 900  # of the second part, through the language model
     batch_size: int = 32
     tokens_kept: int = 16  # visual tokens a picture; all of them in the last part
@@ -253,7 +255,7 @@ def warm(job: Job, recipe: Recipe) -> None:
         projector,
         job.features.everything(),
         word_targets(job.model, job.prompts, job.pictures),
-        recipe=WarmUp(steps=recipe.warm_up_steps, noise=0.1, seed=recipe.seed),
+        recipe=WarmUp(steps=recipe.warm_up_steps, seed=recipe.seed),
         scale=float(job.model.language.embedding.weight.detach().square().mean().sqrt()),
     )
     print(f"warm-up loss {losses[0]:.3f} -> {np.mean(losses[-50:]):.3f}", flush=True)
@@ -362,6 +364,7 @@ def main() -> None:
     parser.add_argument("--lora-rank", type=int, default=Recipe.lora_rank)
     parser.add_argument("--wheels", type=Path, help="folder with the default model's wheels")
     arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     recipe = Recipe(steps=arguments.steps, lora_rank=arguments.lora_rank)
     work = arguments.work
     pictures = training_pictures(sources.build(work / "pictures"))

@@ -31,6 +31,7 @@ from tessera.processing.conversation import Conversation
 ROOT = Path(__file__).resolve().parent.parent
 CARD = ROOT / "docs" / "model-card.md"
 REPORT = ROOT / "dev" / "default_model_report.json"
+EXAMPLES = ROOT / "examples"
 QUESTION = "What is this?"
 LOSS_PICTURES, RANK_PICTURES = 200, 100
 
@@ -188,6 +189,33 @@ def fill(path: Path, name: str, block: str) -> None:
     path.write_text(f"{head}\n{block}\n{tail}", encoding="utf-8")
 
 
+def figures(report: dict) -> str:
+    """Write the short block of the READMEs: a table without words, the same in every language."""
+    rates = report["sixty"]
+    losses = report["losses"]["held-out concepts"]
+    return "\n".join(
+        [
+            "| tessera-small | right picture | another | none |",
+            "|---|---|---|---|",
+            f"| thing or kind, 60 held-out pictures | {rates['right picture']:.0%} | "
+            f"{rates['another picture']:.0%} | {rates['no picture']:.0%} |",
+            f"| caption loss, {report['loss_pictures']} held-out concepts | "
+            f"{losses['right picture']:.2f} | {losses['another picture']:.2f} | "
+            f"{losses['no picture']:.2f} |",
+        ]
+    )
+
+
+def example_block(assistant: Assistant) -> str:
+    """Answer the question of every example picture."""
+    lines = ["| picture | question | answer of tessera-small |", "|---|---|---|"]
+    for example in json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8")):
+        answer = assistant.ask(example["question"], [EXAMPLES / example["file"]])
+        said = " ".join(answer.text.split()).replace("|", "\\|")
+        lines.append(f"| `{example['file']}` | {example['question']} | {said} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run all of it and write the report and the card."""
     parser = argparse.ArgumentParser(
@@ -224,6 +252,9 @@ def main() -> None:
     }
     REPORT.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     fill(CARD, "figures", card_block(report))
+    for name in ("README.md", "README.zh.md"):
+        fill(ROOT / name, "figures", figures(report))
+    fill(EXAMPLES / "README.md", "answers", example_block(assistant))
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def causal_mask(
     index_L = torch.arange(length, device=device)
     distance_LL = index_L[:, None] - index_L[None, :]
     mask = (distance_LL >= 0)[None]
-    if windowed:
+    if window is not None:
         mask = mask & (distance_LL < window)[None]
     if segments_BL is not None:
         same_BLL = segments_BL[:, :, None] == segments_BL[:, None, :]

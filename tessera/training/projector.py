@@ -14,6 +14,7 @@ what costs time.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from torch import Tensor
 
 from tessera.models.chat import ChatModel
 from tessera.models.projector import Projector
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +94,6 @@ class WarmUp:
     tokens_kept: int = 16  # visual tokens of a picture that a step sees
     lr: float = 1e-3  # peak, cosine to zero
     temperature: float = 0.05  # of the softmax over the batch
-    noise: float = 0.0  # standard deviation added to the features
     seed: int = 0
 
 
@@ -113,6 +115,7 @@ def warm_up(
         scale: root-mean-square that a visual token shall have at the end (that of word embeddings).
     """
     generator = torch.Generator().manual_seed(recipe.seed)
+    projector.requires_grad_(True)
     optimizer = torch.optim.AdamW(projector.parameters(), lr=recipe.lr, weight_decay=0.05)
     centre = targets_ND.mean(0)
     losses = []
@@ -120,9 +123,7 @@ def warm_up(
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * _cosine(step, recipe.steps, warmup=20)
         rows = torch.randperm(len(features_NSD), generator=generator)[: recipe.batch_size]
-        kept = keep_tokens(features_NSD[rows].float(), recipe.tokens_kept, generator)
-        if recipe.noise:
-            kept = kept + recipe.noise * torch.randn(kept.shape, generator=generator)
+        kept = keep_tokens(features_NSD[rows], recipe.tokens_kept, generator).float()
         pooled = F.normalize(projector(kept).mean(1) - centre, dim=-1)
         target = F.normalize(targets_ND[rows] - centre, dim=-1)
         logits = pooled @ target.T / recipe.temperature
@@ -134,6 +135,8 @@ def warm_up(
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
+        if step % 100 == 0:
+            _log.info("warm-up step %d of %d, loss %.3f", step, recipe.steps, losses[-1])
     with torch.no_grad():
         tokens = projector(features_NSD[:256].float())
         factor = scale / float(tokens.square().mean().sqrt())
