@@ -52,7 +52,7 @@ from tessera.training.projector import (
 TILE = 224
 VIEWS = 1  # encodings of a picture: plain; a second one moved, scaled, on a tinted ground
 BUNDLED_WEIGHTS = Path(tessera.__file__).parent / "bundled_weights" / "tessera-small.safetensors"
-LORA_PATTERN = r"language\.blocks\.\d+\.(attention\.(qkv|out)|mlp\.(gate_up|down))"
+LORA_PATTERN = r"language\.blocks\.\d+\.(attention\.(qkv|out)|mlp\.down)"
 
 
 def place(picture: Image.Image, generator: random.Random | None) -> np.ndarray:
@@ -133,13 +133,13 @@ class Recipe:
     """What one training run does; the numbers of the shipped weights are the defaults."""
 
     warm_up_steps: int = 450
-    steps: int = 900  # of the second part, through the language model
-    batch_size: int = 32
+    steps: int = 1000  # of the second part, through the language model
+    batch_size: int = 16
     tokens_kept: int = 16  # visual tokens a picture; all of them in the last part
     whole_share: float = 0.15  # share of the steps that see whole pictures, half as many of them
-    lr: float = 4e-4
+    lr: float = 3e-4
     lora_rank: int = 8  # 0: projector only
-    lora_lr: float = 4e-4
+    lora_lr: float = 3e-4
     replay_every: int = 16  # one step in so many repeats the untrained model's own words
     seed: int = 7
 
@@ -263,7 +263,7 @@ def warm(job: Job, recipe: Recipe) -> None:
 
 
 def train(job: Job, recipe: Recipe) -> None:
-    """Train through the language model; the state is saved every 50 steps."""
+    """Train through the language model; the state is saved every 25 steps."""
     if recipe.lora_rank:
         add_lora(job.model, LORA_PATTERN, rank=recipe.lora_rank, alpha=2 * recipe.lora_rank)
     trainer = CaptionTrainer(
@@ -285,9 +285,9 @@ def train(job: Job, recipe: Recipe) -> None:
     while trainer.step < trainer.steps:
         recent.append(trainer.train_step(draw_batch(job, recipe, weights, trainer)))
         is_last = trainer.step == trainer.steps
-        if trainer.step % 50 == 0 or is_last:
+        if trainer.step % 25 == 0 or is_last:
             taken = time.time() - start
-            print(f"step {trainer.step} loss {np.mean(recent[-50:]):.3f} {taken:.0f} s", flush=True)
+            print(f"step {trainer.step} loss {np.mean(recent[-25:]):.3f} {taken:.0f} s", flush=True)
             save_file(trainer.state(), job.work / "state.part")
             (job.work / "state.part").replace(state)
         if trainer.step % 200 == 0 or is_last:

@@ -199,7 +199,7 @@ class CaptionTrainer:
 
     def state(self) -> dict[str, Tensor]:
         """Collect everything that `restore` needs to go on exactly, as flat named tensors."""
-        state = {"step": torch.tensor(self.step), "steps": torch.tensor(self.steps)}
+        state = {"step": torch.tensor(self.step)}
         for name, parameter in self._trained():
             state[f"parameter/{name}"] = parameter.detach()
             for key, value in self.optimizer.state[parameter].items():
@@ -207,8 +207,8 @@ class CaptionTrainer:
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a `state`; the model must have the same trained parameters."""
-        self.step, self.steps = int(state["step"]), int(state["steps"])
+        """Go on from a `state`; model and recipe must be those it was saved with."""
+        self.step = int(state["step"])
         for name, parameter in self._trained():
             with torch.no_grad():
                 parameter.copy_(state[f"parameter/{name}"])

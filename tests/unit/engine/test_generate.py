@@ -89,6 +89,28 @@ def test_greedy_tokens_are_those_of_full_forward_passes(family: str, tiny_model:
                 break
 
 
+def test_rows_that_cross_the_long_rope_switch_are_read_again(tiny_model: Build) -> None:
+    model = tiny_model("phi3", max_positions=96)  # short factors up to 64 positions
+    torch.manual_seed(8)
+    prompts: list[Prompt] = [
+        ([5, *[VISUAL] * (2 * PER_TILE), *range(10, 58)], torch.randn(2, 3, 8, 8)),
+        (list(range(4, 12)), None),
+        ([*range(4, 58), *[VISUAL] * PER_TILE, 7], torch.randn(1, 3, 8, 8)),
+        ([9] * 70, None),
+    ]
+    rows = run(model, prompts, options=GenerationOptions(max_new_tokens=14), stop_ids=[30, 31])
+    for (ids, tiles), row in zip(prompts, rows, strict=True):
+        with torch.inference_mode():
+            visual = None if tiles is None else model.encode_tiles(tiles.double())
+            prompt = model.embed(torch.tensor([ids]), visual, visual_token_id=VISUAL)
+            for count, token in enumerate(row):
+                said = torch.tensor([[t.id for t in row[:count]]], dtype=torch.long)
+                embeds = torch.cat([prompt, model.language.embedding(said)], 1)
+                logprobs = model(embeds)[0, -1].log_softmax(-1)
+                assert token.id == int(logprobs.argmax())
+                assert token.logprob == pytest.approx(float(logprobs.max()), abs=1e-5)
+
+
 def test_sampled_rows_do_not_depend_on_their_batch(tiny_model: Build) -> None:
     model, prompts = tiny_model(), make_prompts(3)
     sampling = SamplingOptions(
@@ -231,7 +253,8 @@ def test_an_answer_is_clipped_where_the_context_ends(
     tiny_model: Build, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = tiny_model("llama", max_positions=16)
-    rows = run(model, [([5] * 13, None), ([5] * 2, None)])
+    with caplog.at_level("INFO", logger="tessera"):
+        rows = run(model, [([5] * 13, None), ([5] * 2, None)])
     assert [len(row) for row in rows] == [3, 12]
     assert "room for 3 of max_new_tokens 12" in caplog.text
 

@@ -46,13 +46,15 @@ def naive_distribution(logits: np.ndarray, options: SamplingOptions, seen: list[
     return probs / probs.sum()
 
 
-def draw(logits: torch.Tensor, options: SamplingOptions, count: int, seen: list[int]) -> np.ndarray:
-    """Draw `count` times from one row at once; return frequencies."""
-    rows = logits[None].expand(count, -1)
-    ids = sample_next_token(
-        rows, options, generators=row_generators(None, count), history=[seen] * count
-    )
-    return np.bincount(ids.numpy(), minlength=len(logits)) / count
+COUNT = 4000
+
+
+def draw(logits: torch.Tensor, options: SamplingOptions, seen: list[int]) -> np.ndarray:
+    """Draw COUNT times from one row at once, all with one generator; return frequencies."""
+    rows = logits[None].expand(COUNT, -1)
+    generators = row_generators(12, 1) * COUNT
+    ids = sample_next_token(rows, options, generators=generators, history=[seen] * COUNT)
+    return np.bincount(ids.numpy(), minlength=len(logits)) / COUNT
 
 
 CASES = [
@@ -78,9 +80,9 @@ def test_frequencies_follow_the_naive_distribution(options: SamplingOptions) -> 
     torch.manual_seed(7)
     logits, seen = torch.randn(12) * 2, [1, 4, 4, 9]
     expected = naive_distribution(logits.numpy(), options, seen)
-    found = draw(logits, options, 4000, seen)
+    found = draw(logits, options, seen)
     assert set(np.flatnonzero(found)) <= set(np.flatnonzero(expected))
-    sigma = np.sqrt(expected * (1 - expected) / 4000)
+    sigma = np.sqrt(expected * (1 - expected) / COUNT)
     assert np.all(np.abs(found - expected) <= 5 * sigma + 1e-9)
 
 
@@ -222,3 +224,18 @@ def test_a_wrong_option_is_named_with_its_range(wrong: dict[str, object]) -> Non
     assert text.startswith(name)
     assert repr(value) in text
     assert "at least" in text or "above" in text
+
+
+@pytest.mark.parametrize(("uniform", "expected"), [(0.0, 2), (1.0 - 2**-53, 4)])
+def test_the_ends_of_the_random_range_give_possible_tokens(
+    uniform: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rand(count: int, **kwargs: object) -> torch.Tensor:
+        return torch.full((count,), uniform, dtype=torch.float64)
+
+    monkeypatch.setattr(torch, "rand", rand)
+    logits = torch.tensor([[-torch.inf, -torch.inf, 0.1, 0.2, 0.3, -torch.inf]])
+    ids = sample_next_token(
+        logits, SamplingOptions(temperature=1.0), generators=row_generators(1, 1), history=[[]]
+    )
+    assert ids.tolist() == [expected]

@@ -1,0 +1,29 @@
+"""All numbers of the reference implementation, recomputed as `tessera check` does it.
+
+TESSERA_GOLDEN names another folder of cases, for example with converted real checkpoints.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tessera.diagnostics.check import NUMBERS, check_directory
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / os.environ.get("TESSERA_GOLDEN", "tests/golden")
+CASES = sorted(path.parent for path in GOLDEN.glob(f"chat-*/{NUMBERS}"))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("directory", CASES, ids=lambda path: path.name)
+def test_every_recorded_number_is_recomputed(directory: Path) -> None:
+    report = check_directory(directory)
+    assert report.agrees, "\n".join(report.lines())
+    assert len(report.comparisons) >= 17
+
+
+def test_there_are_cases() -> None:
+    assert len(CASES) >= 4 or "TESSERA_GOLDEN" in os.environ
