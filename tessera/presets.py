@@ -1,7 +1,8 @@
 """The published models as configs: one function a model, numbers only.
 
-Numbers are those of the released `config.json` files and model cards (InternVL 1.0 to 1.5); a shipped
-config overrides them when a checkpoint is loaded. A variant calls its base and replaces what differs.
+Numbers are those of the released `config.json` files and model cards (InternVL 1.0 to 1.5); a
+shipped config overrides them when a checkpoint is loaded. A variant calls its base and replaces
+what differs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 
 from tessera.config import LanguageConfig, ModelConfig, RopeConfig, VisionConfig
 
-# --- vision encoders --------------------------------------------------------------------------------
+# --- vision encoders ---
 
 
 def internvit_6b_224() -> VisionConfig:
@@ -56,7 +57,7 @@ def internvit_300m_448() -> VisionConfig:
     )
 
 
-# --- language models --------------------------------------------------------------------------------
+# --- language models ---
 
 
 def _internlm2_20b() -> LanguageConfig:
@@ -85,8 +86,8 @@ def _internlm2_1_8b() -> LanguageConfig:
     )
 
 
-# LongRoPE factors of Phi-3-mini-128k-instruct are read from a shipped config; these stand in for them
-# where only shapes matter (parameter counts, memory).
+# LongRoPE factors of Phi-3-mini-128k-instruct are read from a shipped config; these stand in for
+# them where only shapes matter (parameter counts, memory).
 _PHI3_FACTORS = (1.0,) * 48
 
 
@@ -140,7 +141,7 @@ def _llama2_13b() -> LanguageConfig:
     )
 
 
-# --- chat models ------------------------------------------------------------------------------------
+# --- chat models ---
 
 
 def internvl_chat_v1_1() -> ModelConfig:

@@ -1,8 +1,9 @@
 """Does an answer name the thing in the picture, or at least its kind?
 
 The rule, committed before the default model was trained: only the first fifteen words of an answer
-count. It names the kind if one of the kind's accepted words (or its plural) stands among them, and the
-thing if every content word of the title does. Synonyms that are not listed count as wrong.
+count. It names the kind if one of the kind's accepted words (or its plural) stands among them
+before "perhaps" ("a container, perhaps a handbag" names no hand), and the thing if every content
+word of the title does. Synonyms that are not listed count as wrong.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_EMPTY = frozenset("a an the of with and in on at for to from its his her their is it".split())
+_EMPTY = frozenset(("a", "an", "the", "of", "with", "and", "in", "on", "at", "for", "to", "from"))
 _MAX_WORDS = 15
 
 
@@ -34,7 +35,13 @@ def _words(text: str) -> list[str]:
 
 def _singular(word: str) -> str:
     """Strip an English plural ending; the same for answers and titles, so harmless where wrong."""
-    for ending, kept in (("ies", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"), ("xes", "x")):
+    for ending, kept in (
+        ("ies", "y"),
+        ("sses", "ss"),
+        ("shes", "sh"),
+        ("ches", "ch"),
+        ("xes", "x"),
+    ):
         if word.endswith(ending) and len(word) > len(ending) + 1:
             return word[: -len(ending)] + kept
     if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3:
@@ -51,7 +58,8 @@ def judge(answer: str, *, title: str, kind_words: Sequence[str]) -> Naming:
         kind_words: words or phrases accepted for its kind, as ("bird",).
     """
     said = _words(answer)[:_MAX_WORDS]
-    line = f" {' '.join(said)} "
+    sure = _words(answer.lower().partition("perhaps")[0])[:_MAX_WORDS]
+    line = f" {' '.join(sure)} "
     kind = any(f" {' '.join(_words(phrase))} " in line for phrase in kind_words)
     content = [word for word in _words(title) if word not in _EMPTY]
     return Naming(thing=bool(content) and all(word in said for word in content), kind=kind)

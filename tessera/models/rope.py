@@ -4,7 +4,8 @@ Half-split convention: channel i turns with channel i + E/2. Angles are computed
 
 Stretching depends on the present length of a sequence only. The published code differs twice: its
 dynamic-NTK table grows and never shrinks, so a short sequence after a long one gets the long one's
-base; and it looks at a whole batch. Here a row's result does not depend on other rows or the past.
+base; and it looks at a whole batch. Here a row's result does not depend on other rows, nor on what
+was asked before. With a cache, each key keeps the turn of the length at which it was read.
 """
 
 from __future__ import annotations

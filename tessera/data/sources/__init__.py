@@ -10,7 +10,7 @@ hash-checked. Files: `fetch` gets packages, `emoji`, `clipart` and `stamps` read
 and `kinds` make captions, `render` draws, `splits` keeps things back, `build` runs it all.
 """
 
-from tessera.data.sources.kinds import KINDS, answer, names_kind, names_title
+from tessera.data.sources.kinds import KINDS, answer
 from tessera.data.sources.manifest import SOURCES, build, read_manifest
 from tessera.data.sources.picture import CaptionedPicture
 from tessera.data.sources.splits import draw_sixty, read_sixty, split, write_sixty
@@ -22,8 +22,6 @@ __all__ = [
     "answer",
     "build",
     "draw_sixty",
-    "names_kind",
-    "names_title",
     "read_manifest",
     "read_sixty",
     "split",

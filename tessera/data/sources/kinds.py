@@ -70,22 +70,3 @@ def phrase(kind: str, title: str) -> str:
     if title == kind:
         return f"{article}{kind}"
     return f"{article}{kind}, perhaps {with_article(title)}"
-
-
-def names_kind(text: str, kind: str) -> bool:
-    """Tell whether an answer names the kind, by whole words and their plurals.
-
-    What comes after "perhaps" is a guess at the thing and does not count: "a toy or game, perhaps
-    a hand of cards" names no hand.
-    """
-    words = f" {_plain(text.partition('perhaps')[0])} "
-    return any(f" {word} " in words or f" {word}s " in words for word in (kind, *KINDS[kind]))
-
-
-def names_title(text: str, title: str) -> bool:
-    """Tell whether an answer holds the title as whole words."""
-    return f" {_plain(title)} " in f" {_plain(text)} "
-
-
-def _plain(text: str) -> str:
-    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

@@ -40,14 +40,19 @@ def _rasterise(svg: str) -> Image.Image:
         import resvg_py
     except ImportError:
         raise UserError(
-            "rendering SVG pictures needs the package resvg-py: pip install 'tessera[data]'"
+            "rendering SVG pictures needs the package resvg-py: pip install 'tessera-vl[data]'"
         ) from None
     if re.search(r"<(image|text)\b", svg):  # photographs, and letters in whatever font is here
         raise ValueError("embedded raster image or text")
     size = 2 * PICTURE_SIZE  # longer side; reduced below, which also smooths thin lines
     width, height = _svg_size(svg)
-    side = {"width": size} if width >= height else {"height": size}
-    png = resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True, dpi=_DPI, **side)
+    png = resvg_py.svg_to_bytes(
+        svg_string=svg,
+        skip_system_fonts=True,
+        dpi=_DPI,
+        width=size if width >= height else None,
+        height=None if width >= height else size,
+    )
     return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 

@@ -10,6 +10,7 @@ from tessera.evaluation.naming import judge, rate
         ("Two birds on a branch", False, True),
         ("a magpie", True, False),
         ("a mammal, perhaps a cat", False, False),
+        ("a toy, perhaps a bird", False, False),
         ("", False, False),
         ("birdhouse", False, False),
         ("so " * 15 + "a bird", False, False),
@@ -22,7 +23,9 @@ def test_an_answer_is_right_when_it_names_the_thing_or_its_kind(answer, thing, k
 
 
 def test_every_content_word_of_a_title_must_be_said():
-    verdict = judge("a flag, perhaps the flag of France", title="flag of Japan", kind_words=("flag",))
+    verdict = judge(
+        "a flag, perhaps the flag of France", title="flag of Japan", kind_words=("flag",)
+    )
     assert (verdict.thing, verdict.kind) == (False, True)
     assert judge("red berries", title="red berry", kind_words=("fruit",)).thing
 
