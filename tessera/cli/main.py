@@ -1,0 +1,108 @@
+"""`tessera`: the commands, and the one place where a mistake of the user becomes one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import tessera
+from tessera.cli import cache, chat, check, doctor, info, run
+from tessera.errors import UserError
+
+TRACEBACK = "--traceback"
+
+app = typer.Typer(
+    name="tessera",
+    help="InternVL-Chat 1.5 in one small package: ask about pictures, on your own machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("chat")(chat.chat)
+app.command("run")(run.run)
+app.command("info")(info.info)
+app.command("check")(check.check)
+app.command("doctor")(doctor.doctor)
+app.add_typer(cache.app, name="cache")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tessera {tessera.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option(TRACEBACK, help="Show where an error came from (with any command).")
+    ] = False,
+) -> None:
+    """Take what is common to all commands."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 1 differences or nothing answered, 2 a user's mistake."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    limit = words.index("--") if "--" in words else len(words)
+    wants_traceback = TRACEBACK in words[:limit]
+    words = [word for word in words[:limit] if word != TRACEBACK] + words[limit:]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character
+    sys.exit(_run(words, wants_traceback=wants_traceback))
+
+
+def _run(words: list[str], *, wants_traceback: bool) -> int:
+    try:
+        code = app(words, prog_name="tessera", standalone_mode=False)
+    except UserError as error:
+        if wants_traceback:
+            raise
+        _complain(str(error))
+        return 2
+    except KeyboardInterrupt:
+        _complain("stopped")
+        return 130
+    except typer.Abort:
+        _complain("stopped")
+        return 130
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        message = _usage_message(error)
+        if message is None or wants_traceback:
+            raise
+        _complain(message)
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def _usage_message(error: Exception) -> str | None:
+    """Return what is wrong with the command line, if that is what the error says."""
+    usage_errors = tuple(kind for kind in typer.BadParameter.__mro__ if kind.__name__ in _USAGE)
+    if not isinstance(error, usage_errors):
+        return None
+    message = error.format_message()  # type: ignore[attr-defined]
+    command = getattr(getattr(error, "ctx", None), "command_path", "tessera")
+    return f"{message.rstrip('.')} (see `{command} --help`)"
+
+
+_USAGE = ("UsageError", "ClickException")
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"tessera: {' '.join(message.split())}", err=True)
+
+
+if __name__ == "__main__":
+    main()
