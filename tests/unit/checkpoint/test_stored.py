@@ -1,4 +1,5 @@
 import json
+import os
 import struct
 
 import pytest
@@ -85,6 +86,14 @@ def test_a_header_that_lies_is_refused(tmp_path, header, size, reason):
 def test_a_header_length_that_lies_is_refused(tmp_path, length):
     write(tmp_path, {}, length=length)
     with pytest.raises(CheckpointError):
+        read_header(tmp_path, "m.safetensors")
+
+
+def test_a_header_beyond_the_formats_limit_is_not_read(tmp_path):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(struct.pack("<Q", 100_000_001))
+    os.truncate(path, 200_000_000)  # takes no disk
+    with pytest.raises(CheckpointError, match="at most 100,000,000"):
         read_header(tmp_path, "m.safetensors")
 
 
