@@ -48,7 +48,7 @@ docs: $(VENV)/.ready-dev
 	$(BIN)/python dev/make_docs.py
 
 stress: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m stress
+	$(BIN)/python -m pytest -m stress --record tests/stress/results.json
 
 # Train the default model again from nothing, and write its figures; WORK= keeps what takes hours.
 default-model: $(VENV)/.ready-dev
