@@ -133,7 +133,7 @@ class Recipe:
     """What one training run does; the numbers of the shipped weights are the defaults."""
 
     warm_up_steps: int = 450
-    steps: int = 1000  # of the second part, through the language model
+    steps: int = 850  # of the second part, through the language model
     batch_size: int = 16
     tokens_kept: int = 16  # visual tokens a picture; all of them in the last part
     whole_share: float = 0.15  # share of the steps that see whole pictures, half as many of them

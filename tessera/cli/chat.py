@@ -41,7 +41,7 @@ def chat(
     from tessera.cli.speaker import Speaker
 
     request = read_request(words or [])
-    options = answering.generation()
+    options = answering.generation(model)
     assistant = load_assistant(model)
     settings = {"options": options, "max_tiles": answering.max_tiles}
     speaker = Speaker(assistant, model_name(model), settings, as_json=as_json, verbose=verbose)

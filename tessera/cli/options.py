@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tessera.engine.generate import GenerationOptions
 
 
+_RELEASED_TOKENS = 1024  # as in the published recipes
+_DEMO_TOKENS = 128  # its good answers are one sentence; what goes on longer repeats itself
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """Which model, and in which form."""
@@ -51,7 +55,10 @@ class AnswerOptions:
     system: Annotated[
         str | None, typer.Option(help="System message instead of the model's own.")
     ] = None
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 1024
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most tokens of an answer; 1024, of the small demo model 128."),
+    ] = None
     temperature: Annotated[
         float, typer.Option(min=0.0, help="0 takes the likeliest token; 1 samples.")
     ] = 0.0
@@ -59,7 +66,7 @@ class AnswerOptions:
         None
     )
 
-    def generation(self) -> GenerationOptions:
+    def generation(self, model: ModelOptions) -> GenerationOptions:
         """Return what the engine needs; warn about an option that changes nothing."""
         from tessera.engine.generate import GenerationOptions
         from tessera.engine.sampling import SamplingOptions
@@ -67,7 +74,8 @@ class AnswerOptions:
         if self.seed is not None and self.temperature == 0:
             typer.echo("--seed changes nothing without --temperature above 0", err=True)
         sampling = SamplingOptions(temperature=self.temperature, seed=self.seed)
-        return GenerationOptions(max_new_tokens=self.max_new_tokens, sampling=sampling)
+        count = self.max_new_tokens or (_DEMO_TOKENS if model.model is None else _RELEASED_TOKENS)
+        return GenerationOptions(max_new_tokens=count, sampling=sampling)
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

@@ -55,7 +55,7 @@ def run(
         if not todo:
             say("nothing left to do")
             return
-        options = answering.generation()
+        options = answering.generation(model)
         assistant = load_assistant(model)
         settings = {"options": options, "max_tiles": answering.max_tiles}
         worker = _Worker(assistant, results, answering.system, settings)

@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,7 @@ from tessera.processing.picture_header import describe, read_header
 
 MediaSource = str | os.PathLike[str] | bytes
 _FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic")
+_NO_JUMPS = ("mpeg",)  # FFmpeg gives frames behind a jump the times of their neighbours
 _PDFIUM_LOCK = threading.Lock()  # PDFium is not thread-safe
 _PDF_PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 _CONTAINERS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
@@ -186,18 +188,27 @@ def _stream_frames(
 ) -> list[Image.Image]:
     av = _import_av()
     try:
-        with av.open(video.file, format=video.container, metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise ImageError(f"{video.name} has sound but no picture; give a video")
+        with _open_container(av, video) as container:
             stream = container.streams.video[0]
             times, key_times = _presentation_times(container, stream, video)
             clip = None if clip_s is None else _clip(times, clip_s, float(stream.time_base))
-            wanted = [times[index] for index in frame_indices(len(times), num_frames, clip=clip)]
-            decoder = _Decoder(container, stream, key_times, video)
+        wanted = [times[index] for index in frame_indices(len(times), num_frames, clip=clip)]
+        jumps = [] if video.container in _NO_JUMPS else key_times
+        with _open_container(av, video) as container:
+            decoder = _Decoder(container, container.streams.video[0], jumps, video)
             taken = {time: decoder.frame_at(time) for time in sorted(set(wanted))}
     except (av.FFmpegError, *FOREIGN_FAILURES):
         raise ImageError(f"{video.name} is a damaged video; save or download it again") from None
     return [taken[time] for time in wanted]
+
+
+def _open_container(av: Any, video: _Video) -> Any:
+    video.file.seek(0)
+    container = av.open(video.file, format=video.container, metadata_errors="replace")
+    if not container.streams.video:
+        container.close()
+        raise ImageError(f"{video.name} has sound but no picture; give a video")
+    return container
 
 
 def _presentation_times(container: Any, stream: Any, video: _Video) -> tuple[list[int], list[int]]:
@@ -243,8 +254,7 @@ class _Decoder:
             self._position is None or self._key_times[index] > self._position
         )
         if self._position is None or is_ahead:
-            self._container.seek(time, stream=self._stream, backward=True)
-            self._frames = self._container.decode(self._stream)
+            self._frames = self._frames_from(index, time)
         last = None
         for frame in self._frames:
             self._charge(frame)
@@ -255,6 +265,23 @@ class _Decoder:
             raise ImageError(f"{self._video.name} ends too early; save or download it again")
         self._position = last.pts if last.pts is not None else time
         return _upright(last)
+
+    def _frames_from(self, index: int, time: int) -> Iterator[Any]:
+        """Decode from key frame `index`, or from an earlier one if that starts behind `time`.
+
+        AVI and MPEG-TS look for the time of decoding, so a jump may land behind what it aimed at.
+        """
+        back = 0
+        while back <= index:
+            self._container.seek(self._key_times[index - back], stream=self._stream)
+            frames = self._container.decode(self._stream)
+            first = next(frames, None)
+            if first is not None and first.pts is not None and first.pts <= time:
+                return chain([first], frames)
+            back = 2 * back + 1
+        if back:
+            self._container.seek(0)
+        return iter(self._container.decode(self._stream))
 
     def _charge(self, frame: Any) -> None:
         pixels = frame.width * frame.height

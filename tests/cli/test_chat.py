@@ -327,3 +327,12 @@ def test_a_video_and_a_document_are_pictures_too(
         image.convert("RGB").save(tmp_path / "page.pdf")
     record = json.loads(tessera("chat", tmp_path / "page.pdf", "What?", *model, "--json").out)
     assert record["tiles"] >= 1
+
+
+def test_the_demo_model_stops_earlier_than_a_released_one() -> None:
+    from tessera.cli.options import AnswerOptions, ModelOptions
+
+    released = ModelOptions(model="owner/name")
+    assert AnswerOptions().generation(released).max_new_tokens == 1024
+    assert AnswerOptions().generation(ModelOptions()).max_new_tokens == 128
+    assert AnswerOptions(max_new_tokens=7).generation(ModelOptions()).max_new_tokens == 7

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tessera.checkpoint.names import language_table
 from tessera.config import LanguageConfig, RopeConfig
 from tessera.models.cache import KVCache
 from tessera.models.language import Decoder
@@ -186,25 +187,30 @@ def test_internlm2_with_its_grouped_rows_agrees_with_the_naive_decoder(seed: int
     decoder = random_decoder(config, seed)
     rows = sequences(config, seed)
     expected = [naive_logits(decoder, ids) for ids in rows]
-    # The naive decoder reads natural head order; the released order is one group a key head.
+    # The naive decoder reads natural head order; the released order is one group a key head, and
+    # the name table says where its rows belong.
     width, per_group = config.head_width, config.num_heads // config.num_kv_heads
-    for block in decoder.blocks:
-        natural = block.attention.qkv.weight.clone()
-        heads = natural.reshape(-1, width, config.width)
-        grouped = [
-            part
-            for g in range(config.num_kv_heads)
-            for part in (
-                *heads[g * per_group : (g + 1) * per_group],
-                heads[config.num_heads + g],
-                heads[config.num_heads + config.num_kv_heads + g],
-            )
-        ]
-        wqkv = torch.cat(grouped).reshape(config.num_kv_heads, per_group + 2, width, config.width)
-        q, k, v = wqkv[:, :per_group], wqkv[:, per_group], wqkv[:, per_group + 1]
-        block.attention.qkv.weight.copy_(
-            torch.cat([part.reshape(-1, config.width) for part in (q, k, v)])
+    entries = language_table(config, our_prefix="")
+    table = {entry.ours: entry for entry in entries if "wqkv" in entry.released}
+    for index, block in enumerate(decoder.blocks):
+        heads = block.attention.qkv.weight.clone().reshape(-1, width, config.width)
+        released = torch.cat(
+            [
+                part
+                for g in range(config.num_kv_heads)
+                for part in (
+                    *heads[g * per_group : (g + 1) * per_group],
+                    heads[config.num_heads + g],
+                    heads[config.num_heads + config.num_kv_heads + g],
+                )
+            ]
         )
+        filled = torch.full_like(released, torch.nan)
+        places = [slice(*span) for span in table[f"blocks.{index}.attention.qkv.weight"].spans]
+        sizes = [place.stop - place.start for place in places]
+        for place, rows_of_it in zip(places, released.split(sizes), strict=True):
+            filled[place] = rows_of_it
+        block.attention.qkv.weight.copy_(filled)
     compare_everywhere(decoder, rows, expected)
 
 

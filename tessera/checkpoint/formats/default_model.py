@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TILE_SIZE = 224  # pixels: 16 x 16 patches, 64 visual tokens after the shuffle
 SELECT_LAYER = -3  # the output of block 10 of 12, which served a probe best (docs/model-card.md)
-MAX_TILES = 6
+MAX_TILES = 1  # what training saw; `--max-tiles` asks for more
 SHUFFLE_FACTOR = 2
 ADDED_TOKENS = (
     "<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>",

@@ -104,7 +104,8 @@ with open("/proc/self/statm") as file:
 dtype = getattr(torch, sys.argv[2])
 config = read_chat_config(sys.argv[1])
 model = load_model(sys.argv[1], lambda: ChatModel(config), config, dtype=dtype)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+with open("/proc/self/status") as file:  # Linux counts in ru_maxrss the parent's memory too
+    peak = next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 weights = sum(p.numel() * p.element_size() for p in model.parameters())
 print(weights, peak - before)
 """

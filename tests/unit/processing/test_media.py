@@ -95,6 +95,30 @@ def test_a_video_in_memory_with_one_key_frame_or_as_webm_gives_the_same_frames()
         assert max(abs(a - b) for a, b in zip(shown, wanted, strict=True)) <= 1, (kind, shown)
 
 
+@pytest.mark.parametrize(
+    ("kind", "codec"),
+    [("mp4", "libx264"), ("matroska", "libx264"), ("avi", "mpeg4"), ("mpegts", "libx264")],
+)
+def test_the_frames_are_exactly_those_of_reading_everything(kind: str, codec: str) -> None:
+    """AVI and MPEG-TS jump by the time of decoding, which is another one where B-frames are."""
+    av = pytest.importorskip("av")
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.gop_size, stream.max_b_frames = 12, 2
+        for index in range(50):
+            pixels = np.full((48, 64, 3), 20 + index * 37 % 200, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(io.BytesIO(file.getvalue())) as container:
+        every = [np.asarray(frame.to_image()) for frame in container.decode(video=0)]
+    for num_frames in (1, 3, 8, 16):
+        frames = video_frames(file.getvalue(), num_frames)
+        for frame, index in zip(frames, frame_indices(50, num_frames), strict=True):
+            assert np.array_equal(np.asarray(frame), every[index]), (num_frames, index)
+
+
 def test_a_clip_in_seconds_takes_frames_of_that_span(video: Path) -> None:
     frames = video_frames(video, 3, clip_s=(2.0, 3.0))
     assert [shown_index(frame) for frame in frames] == frame_indices(60, 3, clip=(20, 30))
