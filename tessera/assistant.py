@@ -29,10 +29,10 @@ from tessera.engine.generate import (
 )
 from tessera.errors import PromptError
 from tessera.models.chat import ChatModel
-from tessera.processing.conversation import Conversation, Message, Text
-from tessera.processing.image import ImageMode, open_image
+from tessera.processing.conversation import Conversation, Message, Picture, Text
+from tessera.processing.image import ImageMode
 from tessera.processing.processor import ModelInputs, Processor
-from tessera.processing.tiling import choose_grid, cut, normalise, pad_to_square
+from tessera.processing.tiling import choose_grid, normalise
 from tessera.processing.tokenizer import TextStream, Tokenizer
 
 if TYPE_CHECKING:
@@ -206,12 +206,7 @@ class Assistant:
         weight = self.model.vision.class_token
         vectors = []
         for source in images:
-            image = open_image(source, mode=self.processor.image_mode)
-            image = pad_to_square(image) if config.pad_to_square else image
-            tiles = cut(
-                image, tile_size=config.tile_size, min_tiles=1, max_tiles=max_tiles,
-                use_thumbnail=config.use_thumbnail,
-            )  # fmt: skip
+            tiles, _ = self.processor.cut(Picture(source, max_tiles=max_tiles))
             pixels = normalise(tiles).to(device=weight.device, dtype=weight.dtype)
             sums = [
                 self.model.vision(chunk, config.select_layer)[:, 1:].float().mean(1).sum(0)

@@ -212,7 +212,7 @@ def _qkv(config: LanguageConfig) -> list[Entry]:
         group = q_rows // config.num_kv_heads
         spans: list[tuple[int, int]] = []
         for index in range(config.num_kv_heads):
-            spans.append((index * head, index * head + group))
+            spans.append((index * group, (index + 1) * group))
             spans.append((k_start + index * head, k_start + (index + 1) * head))
             spans.append((v_start + index * head, v_start + (index + 1) * head))
         return [Entry("attention.wqkv.weight", ours, (end, width), tuple(spans))]

@@ -153,7 +153,7 @@ class _Checker:
         self.assistant = assistant
         self.model = assistant.model
         self.numbers = numbers
-        self.num_tiles = description.get("num_tiles")
+        self.description = description
         self.image = directory / Path(str(description.get("image", "image.png"))).name
         self.comparisons: list[Comparison] = []
         self.seen: set[str] = set()
@@ -197,12 +197,23 @@ class _Checker:
         if pixels.shape == recorded.shape:
             differing = float((_to_bytes(pixels) != _to_bytes(recorded)).sum())
             self._add(Comparison(name="tiles", difference=differing, exact=True))
-        if isinstance(self.num_tiles, int):
-            gap = float(abs(len(pixels) - self.num_tiles))
-            self._add(Comparison(name="num_tiles", difference=gap, exact=True))
+        self._described(
+            num_tiles=len(pixels),
+            num_image_token=self.model.config.visual_tokens_per_tile,
+            img_context_token_id=self.assistant.processor.visual_token_id,
+        )
         hidden = self.model.vision(recorded, self.model.config.select_layer)
         self._close("vision_hidden", hidden)
         self._close("image_embeds", self.model.encode_tiles(recorded))
+
+    def _described(self, **found: int) -> None:
+        """Compare whole numbers with those of the description that has them."""
+        for name, value in found.items():
+            recorded = self.description.get(name)
+            if recorded is not None:
+                note = "" if recorded == value else f"{value} instead of {recorded!r:.40}"
+                gap = float(recorded != value)
+                self._add(Comparison(name=name, difference=gap, exact=True, note=note))
 
     @torch.no_grad()
     def question(self, index: int, text: str, greedy_text: str | None) -> None:

@@ -112,17 +112,10 @@ def picture_cost(
 ) -> PictureCost:
     """Open a picture as the model would, and count its tiles and tokens."""
     from tessera.processing.image import open_image
-    from tessera.processing.tiling import choose_grid, count_tiles
+    from tessera.processing.tiling import count_tiles, plan_grid
 
     image = open_image(source)
-    columns, rows = 1, 1
-    if config.dynamic_tiling:
-        columns, rows = choose_grid(
-            *image.size,
-            min_tiles=config.min_tiles,
-            max_tiles=max_tiles or config.max_tiles,
-            tile_size=config.tile_size,
-        )
+    columns, rows = plan_grid(config, image.size, max_tiles=max_tiles)
     tiles = count_tiles((columns, rows), use_thumbnail=config.use_thumbnail)
     return PictureCost(
         path=str(source),

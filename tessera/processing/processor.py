@@ -25,7 +25,7 @@ from tessera.processing.conversation import (
 )
 from tessera.processing.image import ImageMode, open_image
 from tessera.processing.template import VISUAL_TOKEN, find_template, render
-from tessera.processing.tiling import cut, normalise, pad_to_square
+from tessera.processing.tiling import cut, normalise, pad_to_square, tile_limits
 from tessera.processing.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Processor:
         for conversation in conversations:
             unfolded = unfold_videos(conversation, image_mode=self.image_mode)
             shown = [
-                self._cut(picture, max_tiles)
+                self.cut(picture, max_tiles=max_tiles)
                 for picture in unfolded.pictures
                 if isinstance(picture, Picture)
             ]
@@ -120,18 +120,23 @@ class Processor:
             sizes=sizes,
         )
 
-    def _cut(self, picture: Picture, max_tiles: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+    def cut(
+        self, picture: Picture, *, max_tiles: int | None = None
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """Open a picture; return its uint8 tiles [T, S, S, 3] and (width, height) of the original.
+
+        Raises:
+            ImageError: when it cannot or may not be opened.
+        """
         image = open_image(picture.source, mode=self.image_mode)
         size = image.size
         if self.config.pad_to_square:
             image = pad_to_square(image)
-        most = picture.max_tiles or max_tiles or self.config.max_tiles
-        if not self.config.dynamic_tiling:
-            most = 1
+        least, most = tile_limits(self.config, picture.max_tiles or max_tiles)
         tiles = cut(
             image,
             tile_size=self.config.tile_size,
-            min_tiles=min(self.config.min_tiles, most),
+            min_tiles=least,
             max_tiles=most,
             use_thumbnail=self.config.use_thumbnail,
         )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from tessera.config import ModelConfig
 from tessera.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
@@ -67,6 +68,21 @@ def choose_grid(
         if distance < best_distance or (distance == best_distance and is_filled):
             best, best_distance = (columns, rows), distance
     return best
+
+
+def tile_limits(config: ModelConfig, max_tiles: int | None = None) -> tuple[int, int]:
+    """Return the least and the most tiles of a picture; None takes the model's own limit."""
+    most = (max_tiles or config.max_tiles) if config.dynamic_tiling else 1
+    return min(config.min_tiles, most), most
+
+
+def plan_grid(
+    config: ModelConfig, size: tuple[int, int], *, max_tiles: int | None = None
+) -> tuple[int, int]:
+    """Choose (columns, rows) for a picture of `size` pixels as this model takes it."""
+    width, height = (max(size), max(size)) if config.pad_to_square else size
+    least, most = tile_limits(config, max_tiles)
+    return choose_grid(width, height, min_tiles=least, max_tiles=most, tile_size=config.tile_size)
 
 
 def count_tiles(grid: tuple[int, int], *, use_thumbnail: bool) -> int:

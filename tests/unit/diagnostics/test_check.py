@@ -70,8 +70,21 @@ def test_every_entry_is_used_or_named(directory: Path) -> None:
     assert not report.agrees
     text = "\n".join(report.lines())
     assert "unknown entry, cannot recompute" in text
-    assert text.endswith("2 of 21 differ")
+    assert text.endswith("2 of 23 differ")
     assert report.skipped == ["published.train_labels", "published.train_loss"]
+
+
+@pytest.mark.parametrize("name", ["num_tiles", "num_image_token", "img_context_token_id"])
+def test_a_changed_number_of_the_description_fails_under_its_name(
+    directory: Path, name: str
+) -> None:
+    path = directory / "golden.json"
+    description = json.loads(path.read_text(encoding="utf-8"))
+    description[name] += 1
+    path.write_text(json.dumps(description), encoding="utf-8")
+    report = check_directory(directory)
+    assert failures(report) == [name]
+    assert f"{description[name] - 1} instead of {description[name]}" in "\n".join(report.lines())
 
 
 def test_another_shape_is_told_as_such(directory: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from tessera.checkpoint.loader import read_chat_config
 from tessera.config import ModelConfig
 from tessera.diagnostics.info import (
     cost_line,
@@ -17,6 +20,9 @@ from tessera.diagnostics.info import (
 )
 from tessera.errors import CheckpointError, ImageError, UserError
 from tessera.presets import PRESETS, VISION_PRESETS
+from tessera.processing.conversation import Conversation
+from tessera.processing.processor import Processor
+from tessera.processing.tokenizer import Tokenizer
 
 
 @pytest.mark.parametrize("name", [*PRESETS, *VISION_PRESETS])
@@ -55,6 +61,28 @@ def test_a_picture_costs_its_tiles_and_the_thumbnail(
     assert ((cost.columns, cost.rows), cost.tiles) == (grid, tiles)
     assert cost.tokens == 256 * tiles + 2
     assert f"grid {grid[0]} x {grid[1]}" in cost_line(cost)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"min_tiles": 3},
+        {"pad_to_square": True},
+        {"dynamic_tiling": False, "min_tiles": 2},
+        {"use_thumbnail": False},
+    ],
+)
+@pytest.mark.parametrize("max_tiles", [None, 1, 2, 6])
+def test_a_picture_costs_what_the_model_will_take(
+    golden: Path, tmp_path: Path, changes: dict[str, Any], max_tiles: int | None
+) -> None:
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (900, 300)).save(path)
+    directory = golden / "chat-300m-phi3"
+    config = replace(read_chat_config(directory), **changes)
+    processor = Processor(config, Tokenizer.from_directory(directory))
+    inputs = processor([Conversation.user("?", [path])], max_tiles=max_tiles)
+    assert picture_cost(config, path, max_tiles=max_tiles).tiles == inputs.num_tiles[0]
 
 
 def test_a_model_without_tiling_takes_one_tile(tmp_path: Path) -> None:
