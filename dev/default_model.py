@@ -159,12 +159,6 @@ def is_validation(picture: sources.CaptionedPicture) -> bool:
     return zlib.crc32(f"validation:{picture.concept}".encode()) % 100 < 4
 
 
-def sentence(picture: sources.CaptionedPicture) -> str:
-    """Make the answer that is trained: "A bird, perhaps a magpie."."""
-    text = sources.answer(picture)
-    return f"{text[0].upper()}{text[1:]}."
-
-
 class Prompts:
     """Renders questions and answers, one placeholder a picture."""
 
@@ -313,7 +307,7 @@ def draw_batch(
     if not whole:
         tokens = keep_tokens(tokens, recipe.tokens_kept, generator)
     samples = [
-        job.prompts.sample(choose.choice(QUESTIONS), sentence(job.pictures[index]))
+        job.prompts.sample(choose.choice(QUESTIONS), sources.sentence(job.pictures[index]))
         for index in indices
     ]
     return collate(samples, tokens, visual_token_id=token_id)
@@ -325,7 +319,9 @@ def mean_loss(job: Job, indices: list[int]) -> float:
     losses = []
     for first in range(0, len(indices), 16):
         some = indices[first : first + 16]
-        samples = [job.prompts.sample(QUESTIONS[0], sentence(job.pictures[i])) for i in some]
+        samples = [
+            job.prompts.sample(QUESTIONS[0], sources.sentence(job.pictures[i])) for i in some
+        ]
         token_id = job.prompts.visual_token_id
         batch = collate(samples, job.features.take(some), visual_token_id=token_id)
         losses.append(caption_loss(job.model, batch, visual_token_id=token_id))

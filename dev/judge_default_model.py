@@ -41,12 +41,6 @@ def by_hash(pictures, seed: str):
     return sorted(pictures, key=lambda p: hashlib.sha256(f"{seed}:{p.path.name}".encode()).digest())
 
 
-def sentence(picture) -> str:
-    """Say what the picture shows, in the form that training used."""
-    text = sources.answer(picture)
-    return f"{text[0].upper()}{text[1:]}."
-
-
 def question(picture=None) -> Conversation:
     """Ask about a picture, or about none."""
     return Conversation.user(QUESTION, [] if picture is None else [picture.path])
@@ -125,7 +119,7 @@ def mean_losses(assistant: Assistant, pictures) -> dict[str, float]:
         ("no picture", [None] * len(pictures)),
     ):
         losses = [
-            caption_losses(assistant, picture, [sentence(about)])[0]
+            caption_losses(assistant, picture, [sources.sentence(about)])[0]
             for picture, about in zip(shown, pictures, strict=True)
         ]
         result[name] = float(torch.cat(losses).mean())
@@ -134,7 +128,7 @@ def mean_losses(assistant: Assistant, pictures) -> dict[str, float]:
 
 def rank(assistant: Assistant, pictures) -> dict[str, float]:
     """Find how often the right caption of all of them is the likeliest, by mean token loss."""
-    captions = [sentence(picture) for picture in pictures]
+    captions = [sources.sentence(picture) for picture in pictures]
     assert len(set(captions)) == len(captions), "captions must differ"
     places = []
     for index, picture in enumerate(pictures):
@@ -150,7 +144,7 @@ def distinct(pictures, count: int):
     """Take the first pictures of different captions."""
     chosen: dict[str, sources.CaptionedPicture] = {}
     for picture in pictures:
-        chosen.setdefault(sentence(picture), picture)
+        chosen.setdefault(sources.sentence(picture), picture)
     return list(chosen.values())[:count]
 
 

@@ -10,7 +10,7 @@ hash-checked. Files: `fetch` gets packages, `emoji`, `clipart` and `stamps` read
 and `kinds` make captions, `render` draws, `splits` keeps things back, `build` runs it all.
 """
 
-from tessera.data.sources.kinds import KINDS, answer
+from tessera.data.sources.kinds import KINDS, answer, sentence
 from tessera.data.sources.manifest import SOURCES, build, read_manifest
 from tessera.data.sources.picture import CaptionedPicture
 from tessera.data.sources.splits import draw_sixty, read_sixty, split, write_sixty
@@ -24,6 +24,7 @@ __all__ = [
     "draw_sixty",
     "read_manifest",
     "read_sixty",
+    "sentence",
     "split",
     "write_sixty",
 ]

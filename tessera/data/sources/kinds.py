@@ -62,6 +62,12 @@ def answer(picture: CaptionedPicture) -> str:
     return phrase(picture.kind, picture.title)
 
 
+def sentence(picture: CaptionedPicture) -> str:
+    """Say it as the default model is trained to: "A bird, perhaps a magpie."."""
+    text = answer(picture)
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def phrase(kind: str, title: str) -> str:
     """Join a kind and a title to an answer; a title that repeats the kind is left out."""
     if kind not in KINDS:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tessera.data.sources import KINDS, answer, split
+from tessera.data.sources import KINDS, answer, sentence, split
 from tessera.data.sources import manifest as manifest_module
 from tessera.data.sources.clipart import Entry, caption_of, clean, clipart_concept, stated_title
 from tessera.data.sources.clipart_kinds import IN_FOLDER, NOUN_KINDS, TITLE_KINDS
@@ -127,6 +127,7 @@ def test_answers_name_the_kind_and_then_the_thing_but_nothing_twice() -> None:
     assert phrase("electronic device", "laptop") == "an electronic device, perhaps a laptop"
     assert phrase("money", "coin") == "money, perhaps a coin"
     assert phrase("bird", "bird") == "a bird"
+    assert sentence(picture("magpie")) == "A bird, perhaps a magpie."
     with pytest.raises(ValueError, match="not a kind"):
         phrase("birdie", "magpie")
 
