@@ -82,7 +82,8 @@ tell_sizes() {
     say "Installing for $kind: about $fetched MB to fetch, $needed MB of disk; $free MB are free"
     if [ "$(uname -s)" = Linux ] && [ -z "$torch_index" ] && ! command -v nvidia-smi >/dev/null &&
         ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
-        say "(PyTorch from the usual index brings CUDA, 3 GB more: see TORCH_INDEX in the README)"
+        say "(PyTorch from the usual index brings CUDA: 3 GB more to fetch and 7 GB more of disk," \
+            "see TORCH_INDEX in the README)"
     fi
     [ "$free" -ge "$needed" ] || fail "$needed MB of disk are needed: make room, or give VENV= elsewhere"
 }

@@ -6,6 +6,7 @@ only after config and headers were found to agree, and each tensor is read to wh
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -17,25 +18,31 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tessera.checkpoint.files import Progress, fill, plan_load
-from tessera.checkpoint.names import config_from_released, weight_table
-from tessera.checkpoint.values import read_json_object
+from tessera.checkpoint.names import config_from_released, unread_keys, weight_table
+from tessera.checkpoint.values import read_json_object, show
 from tessera.config import ModelConfig, VisionConfig
 from tessera.errors import CheckpointError, ConfigError
 
 CONFIG_NAME = "config.json"
+_log = logging.getLogger("tessera")
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def read_config(directory: Path | str) -> ModelConfig | VisionConfig:
-    """Read `config.json` of a chat model or of a stand-alone InternViT.
+    """Read `config.json` of a chat model or of a stand-alone InternViT; warn of unknown keys.
 
     Raises:
         CheckpointError: the file is missing or damaged.
         ConfigError: it describes a model we do not know.
     """
     directory = Path(directory)
-    data = read_json_object(directory, CONFIG_NAME)
-    return config_from_released(data, where=str(directory / CONFIG_NAME))
+    data, where = read_json_object(directory, CONFIG_NAME), str(directory / CONFIG_NAME)
+    config = config_from_released(data, where=where)
+    if unknown := unread_keys(data, where=where):
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        names = ", ".join(map(show, unknown[:5]))
+        _log.warning("%s: %s%s unknown here and without effect", where, names, more)
+    return config
 
 
 def read_chat_config(directory: Path | str) -> ModelConfig:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tessera.cli.pictures import PICTURE_SUFFIXES
+from tessera.cli.pictures import PICTURE_SUFFIXES, is_address
 from tessera.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from tessera.processing.conversation import Conversation
 
 _MAX_LINE = 1 << 20  # bytes of one JSON line
+_NOT_IMAGE = {"images", "img", "picture", "pictures", "image_path", "file", "path", "video"}
+_LINE_START = b'{"id": '  # of every line written here
+_AS_ESCAPE = "backslashreplace"  # a file name that is not UTF-8 becomes \\udc.., valid in JSON
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,10 @@ class Item:
 
         if self.fault is not None:
             raise UserError(self.fault)
-        pictures = [open_image(self.root / image, name=image) for image in self.images]
+        pictures = [
+            open_image(image if is_address(image) else self.root / image, name=image)
+            for image in self.images
+        ]
         return Conversation.user(self.question, pictures, system=system)
 
     def record(self) -> dict[str, Any]:
@@ -80,21 +87,36 @@ def read_items(source: Path, ask: str | None) -> list[Item]:
 
 
 def _picture_names(folder: Path) -> list[str]:
-    return [
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    return [name for name in _file_names(folder) if _is_named_as_picture(name)]
+
+
+def names_left_out(source: Path) -> list[str]:
+    """List the files of a folder that nothing is asked about, hidden ones aside."""
+    if not source.is_dir():
+        return []
+    return sorted(name for name in _file_names(source) if not _is_named_as_picture(name))
+
+
+def _is_named_as_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in PICTURE_SUFFIXES
+
+
+def _file_names(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if not path.is_dir() and not any(part.startswith(".") for part in name.parts):
+            yield name.as_posix()
 
 
 def _read_jsonl(source: Path, ask: str | None) -> list[Item]:
     items = []
     with source.open("rb") as handle:
         for number, line in enumerate(iter(lambda: handle.readline(_MAX_LINE), b""), start=1):
+            where = f"{source.name}:{number}"
+            if len(line) == _MAX_LINE and not line.endswith(b"\n"):
+                raise UserError(f"{source}:{number} is longer than 1 MiB: shorten the line")
             if line.strip():
-                items.append(_read_line(line, f"{source.name}:{number}", source.parent, ask))
+                items.append(_read_line(line, where, source.parent, ask))
     if not items:
         raise UserError(f"{source} holds no lines")
     return items
@@ -111,7 +133,11 @@ def _read_line(line: bytes, where: str, root: Path, ask: str | None) -> Item:
     images = [given] if isinstance(given, str) else given
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         return Item(where, (), ask or "", root, f"{where}: image must be a path or a list of paths")
-    name = str(row.get("id", where))
+    name = where if row.get("id") is None else str(row["id"])
+    misnamed = sorted(_NOT_IMAGE & row.keys())
+    if misnamed and "image" not in row:
+        fault = f"{where} has {misnamed[0]!r}, which is not read: pictures belong under 'image'"
+        return Item(name, (), ask or "", root, fault)
     question = row.get("question") or _first_human(row) or ask
     if not isinstance(question, str):
         fault = f"{where} has no question: add one, or give --ask"
@@ -131,6 +157,19 @@ def _first_human(row: dict[str, Any]) -> str | None:
     return None
 
 
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _may_begin_a_line(tail: bytes) -> bool:
+    """Tell whether the end of a file may be what a killed run left, and not somebody's text."""
+    return tail.startswith(_LINE_START) or _LINE_START.startswith(tail)
+
+
 class Results:
     """The output file: what it holds already, and appending to it."""
 
@@ -140,16 +179,29 @@ class Results:
         self.num_answered = 0
         self.num_errors = 0
         self._done: set[tuple[str, tuple[str, ...], str]] = set()
+        self._file: BinaryIO | None = None
+        self._is_ours = False  # made by this run: only then may it be removed again
         if path.is_dir():
             raise UserError(f"{path} is a folder: name a .jsonl file with -o")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is not an ordinary file: name a .jsonl file with -o")
+        if str(path) == "-":
+            raise UserError("answers cannot go to stdout (-): name a .jsonl file with -o")
         if path.exists():
             self._read_done(retry_errors)
-        self._file: BinaryIO | None = None
 
     def _read_done(self, retry_errors: bool) -> None:
         """Note what is answered; cut off a line that a killed run left unfinished."""
-        content = self.path.read_bytes()
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read ({error.strerror})") from None
         complete = content.rfind(b"\n") + 1
+        is_ended = not _is_json(content[complete:])
+        if not is_ended:  # whole, only its line feed was lost
+            complete = len(content)
+        elif not _may_begin_a_line(content[complete:]):
+            raise self._foreign(content.count(b"\n") + 1)
         for number, line in enumerate(content[:complete].splitlines(), start=1):
             row = self._parse(line, number)
             if "error" in row and retry_errors:
@@ -157,9 +209,13 @@ class Results:
             image = row.get("image", "")
             images = (image,) if isinstance(image, str) else tuple(image)
             self._done.add((str(row.get("id")), images, str(row.get("question"))))
-        if complete < len(content):
+        try:
             with self.path.open("rb+") as handle:
                 handle.truncate(complete)
+                handle.seek(complete)
+                handle.write(b"" if is_ended else b"\n")
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written ({error.strerror})") from None
 
     def _parse(self, line: bytes, number: int) -> dict[str, Any]:
         try:
@@ -167,9 +223,7 @@ class Results:
         except ValueError:
             row = None
         if not isinstance(row, dict) or "question" not in row:
-            raise UserError(
-                f"{self.path}:{number} is not a line of `tessera run`: choose another file with -o"
-            )
+            raise self._foreign(number)
         if row.get("model") != self.model:
             raise UserError(
                 f"{self.path}:{number} is by the model {row.get('model')!r}, not {self.model!r}: "
@@ -177,8 +231,14 @@ class Results:
             )
         return row
 
+    def _foreign(self, number: int) -> UserError:
+        return UserError(
+            f"{self.path}:{number} is not a line of `tessera run`: choose another file with -o"
+        )
+
     def __enter__(self) -> Results:
         """Open the file for appending, making it and its folder if need be."""
+        self._is_ours = not self.path.exists()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab", buffering=0)
@@ -192,11 +252,10 @@ class Results:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the file; one that got nothing is not left behind."""
+        """Close the file; one that was made here and got nothing is not left behind."""
         assert self._file is not None
-        is_empty = self._file.tell() == 0
         self._file.close()
-        if is_empty:
+        if self._is_ours and self.path.is_file() and self.path.stat().st_size == 0:
             self.path.unlink(missing_ok=True)
 
     def has(self, item: Item) -> bool:
@@ -224,7 +283,7 @@ class Results:
 
     def _append(self, row: dict[str, Any]) -> None:
         assert self._file is not None, "entered"
-        line = (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", errors="replace")
+        line = (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", _AS_ESCAPE)
         try:
             self._file.write(line)
             os.fsync(self._file.fileno())

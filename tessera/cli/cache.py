@@ -72,7 +72,9 @@ def rm(
     found = {entry.name: entry for entry in entries(cache_directory())}
     if bool(names) == everything:
         raise UserError("give names of `tessera cache list`, or --all")
-    chosen = list(found) if everything else names or []
+    chosen = list(dict.fromkeys(found if everything else names or ()))
+    if not chosen:
+        typer.echo("the cache is empty")
     for name in chosen:
         if name not in found:
             raise UserError(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tessera.cli.loading import load_assistant, model_name
+from tessera.cli.loading import load_assistant, model_name, say
 from tessera.cli.options import AnswerOptions, ModelOptions, spread
 
 EXIT_STOPPED = 130
@@ -41,6 +41,8 @@ def chat(
     from tessera.cli.speaker import Speaker
 
     request = read_request(words or [])
+    if answering.max_tiles is not None and request.question is not None and not request.shown:
+        say("--max-tiles changes nothing without a picture")
     options = answering.generation(model)
     assistant = load_assistant(model)
     settings = {"options": options, "max_tiles": answering.max_tiles}

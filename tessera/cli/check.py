@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tessera.cli.loading import say
 from tessera.errors import UserError
 
 
@@ -34,6 +35,8 @@ def check(
 
         typer.echo("\n".join(report_lines(resolve(model), precision=precision)))
         return
+    if precision != "default":
+        say("--precision changes nothing without --report: numbers are compared in float32")
     directory = Path(model)
     if not directory.is_dir():
         raise UserError(f"{model!r} is not a directory: give one that holds golden.safetensors")

@@ -49,6 +49,8 @@ class Session:
 
 def converse(session: Session, speaker: Speaker) -> None:
     """Read questions until the input ends."""
+    if sys.stdin is None:
+        raise UserError("stdin is closed, so there is no conversation: give a question in quotes")
     is_terminal = sys.stdin.isatty()
     if is_terminal:
         _enable_line_editing()
@@ -63,8 +65,12 @@ def converse(session: Session, speaker: Speaker) -> None:
             continue
         if line == "/exit":
             break
-        if line:
+        if not line:
+            continue
+        try:
             _take(line, session, speaker)
+        except KeyboardInterrupt:  # while a picture was opened or cut, before the first word
+            say("stopped")
     if is_terminal:
         typer.echo()
 
@@ -77,7 +83,9 @@ def _enable_line_editing() -> None:
 def _take(line: str, session: Session, speaker: Speaker) -> None:
     """Obey a command or answer a question; a mistake is told and the conversation goes on."""
     try:
-        if line.startswith("/") and not Path(line.split()[0]).exists():
+        if _is_file(line):
+            raise UserError(f"{line} is a file: /image {line} shows it")
+        if line.startswith("/") and not _is_file(line.split()[0]):
             _obey(line, session)
         else:
             _answer(line, session, speaker)
@@ -85,12 +93,24 @@ def _take(line: str, session: Session, speaker: Speaker) -> None:
         say(f"tessera: {error}")
 
 
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):  # a question may be too long for a file name
+        return False
+
+
 def _answer(question: str, session: Session, speaker: Speaker) -> None:
     conversation = session.with_question(question)
     names = [item.name for item in session.waiting]
-    answer = speaker.answer(conversation, question=question, images=names)
+    session.waiting = []  # one that cannot be used must not spoil every later question
+    try:
+        answer = speaker.answer(conversation, question=question, images=names)
+    except (UserError, KeyboardInterrupt):
+        if names:
+            say(f"not shown: {', '.join(names)} (/image shows it again)")
+        raise
     session.conversation = conversation.reply(answer.text)
-    session.waiting = []
     session.turns.append({"images": names, "question": question, "answer": answer.text})
 
 
@@ -110,22 +130,24 @@ def _obey(line: str, session: Session) -> None:
     elif command == "/help":
         say(_HELP)
     else:
-        raise UserError(f"no command {command!r}.{nearest(command, COMMANDS)} {_HELP}")
+        raise UserError(f"no command {command[:40]!r}.{nearest(command, COMMANDS)} {_HELP}")
 
 
 def _save(name: str, session: Session) -> None:
     if not name:
         raise UserError("/save needs a file name")
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     content = {"system": session.system, "turns": session.turns}
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
     partial = path.with_name(f".{path.name}.part")
     try:
         if path.exists():
             raise UserError(f"{path} exists: give another name")
-        partial.write_text(
-            json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-        )
-        os.replace(partial, path)
+        try:
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): give another name") from None
     say(f"saved {len(session.turns)} turns in {path}")

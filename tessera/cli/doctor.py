@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
+
+if TYPE_CHECKING:
+    from tessera.diagnostics.doctor import Finding
 
 
 def doctor() -> None:
@@ -19,16 +24,18 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _default_model() -> str:
+def _default_model() -> Finding:
     from tessera import bundled
+    from tessera.diagnostics.doctor import Finding
     from tessera.errors import UserError
 
     try:
         path = bundled.default_model_path()
     except UserError as error:
-        return str(error)
+        return Finding("note", "default model", str(error))
     if bundled.is_complete(path):
-        return f"ready in {path}"
+        return Finding("ok", "default model", f"ready in {path}")
     pins = (bundled.VISION_WHEEL, bundled.LANGUAGE_WHEEL)
     size = sum(pin.size for pin in pins) / 1e6
-    return f"not made yet: the first `tessera chat` downloads {size:.0f} MB"
+    text = f"not made yet: the first `tessera chat` downloads {size:.0f} MB"
+    return Finding("ok", "default model", text)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tessera.cli.loading import say
 from tessera.errors import UserError
 
 
@@ -30,8 +31,12 @@ def info(
 
     Parts, parameters, tokens per tile, memory; without a name, the presets are listed.
     """
+    if max_tiles is not None and not image:
+        say("--max-tiles changes nothing without --image")
     if name is None:
-        _list_presets()
+        if image:
+            raise UserError("--image needs a model: name a directory or a preset before it")
+        _list_presets(as_json=as_json)
         return
     from tessera.config import ModelConfig
     from tessera.diagnostics.info import describe, find_config, info_lines, picture_cost
@@ -52,9 +57,12 @@ def info(
         typer.echo("\n".join(info_lines(described, costs)))
 
 
-def _list_presets() -> None:
+def _list_presets(*, as_json: bool) -> None:
     from tessera.presets import PRESETS, VISION_PRESETS
 
+    if as_json:
+        typer.echo(json.dumps([*PRESETS, *VISION_PRESETS], indent=1))
+        return
     typer.echo("Presets (a checkpoint directory works too):")
     for name in (*PRESETS, *VISION_PRESETS):
         typer.echo(f"  {name}")

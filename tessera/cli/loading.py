@@ -25,7 +25,7 @@ def model_name(options: ModelOptions) -> str:
     return options.model or NAME
 
 
-def load_assistant(options: ModelOptions, *, image_mode: str = "upright") -> Assistant:
+def load_assistant(options: ModelOptions) -> Assistant:
     """Load the chosen model, or make and load the default one.
 
     Raises:
@@ -43,6 +43,8 @@ def load_assistant(options: ModelOptions, *, image_mode: str = "upright") -> Ass
         source = options.model
         if options.wheels is not None:
             say("--wheels changes nothing when --model is given")
+    if options.revision is not None and Path(source).is_dir():
+        say("--revision changes nothing without a hub id")
     loaded = assistant.load(
         source,
         precision=options.precision,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -55,6 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
     limit = words.index("--") if "--" in words else len(words)
     wants_traceback = TRACEBACK in words[:limit]
     words = [word for word in words[:limit] if word != TRACEBACK] + words[limit:]
+    if sys.stdout is None:  # closed by the caller
+        _complain("stdout is closed: send it to a file")
+        sys.exit(2)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character
@@ -76,15 +80,32 @@ def _run(words: list[str], *, wants_traceback: bool) -> int:
         _complain("stopped")
         return 130
     except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_stdout()
         return 1
     except Exception as error:
-        message = _usage_message(error)
-        if message is None or wants_traceback:
+        if wants_traceback or not _explain(error):
             raise
-        _complain(message)
         return 2
     return code if isinstance(code, int) else 0
+
+
+def _abandon_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _explain(error: Exception) -> bool:
+    """Tell what is wrong with the command line or with stdout; False if it is neither."""
+    usage = _usage_message(error)
+    if type(error).__name__ == "NoArgsIsHelpError":  # its text is the whole help
+        typer.echo(str(error), err=True)
+    elif usage is not None:
+        _complain(usage)
+    elif isinstance(error, OSError) and error.filename is None and error.errno in _STDOUT_FAILS:
+        _abandon_stdout()
+        _complain(f"stdout cannot be written ({error.strerror}): make room, or send it elsewhere")
+    else:
+        return False
+    return True
 
 
 def _usage_message(error: Exception) -> str | None:
@@ -97,6 +118,7 @@ def _usage_message(error: Exception) -> str | None:
     return f"{message.rstrip('.')} (see `{command} --help`)"
 
 
+_STDOUT_FAILS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
 _USAGE = ("UsageError", "ClickException")
 
 

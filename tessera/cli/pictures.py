@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif",
 )  # fmt: skip
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv",
+)  # fmt: skip
 STDIN = "-"
 _MAX_STDIN = 128 * 2**20  # bytes; what a picture may have
 
@@ -44,6 +47,8 @@ def read_request(words: list[str]) -> Request:
     """
     if not words:
         return Request((), None)
+    if STDIN in words and sys.stdin is None:
+        raise UserError("stdin (-) is closed: name a file, or give the question in words")
     *front, last = words
     if STDIN in front and (last == STDIN or front.count(STDIN) > 1):
         raise UserError("stdin (-) can be read once: as one picture or as the question")
@@ -57,7 +62,14 @@ def read_request(words: list[str]) -> Request:
     return Request(tuple(show(word) for word in front), last)
 
 
+def is_address(word: str) -> bool:
+    """Tell whether a word is a URL, which is refused: nothing is fetched."""
+    return word.startswith(("http:", "https:", "data:"))
+
+
 def _is_file_word(word: str) -> bool:
+    if not word.strip():  # Path("") would be the folder we are in
+        return False
     if _exists(word):
         return True
     suffix = Path(word).suffix.lower()
@@ -83,30 +95,40 @@ def show(word: str) -> Shown:
     if word == STDIN:
         data = sys.stdin.buffer.read(_MAX_STDIN + 1)
         return Shown("stdin", (Picture(open_image(data, name="stdin")),))
-    if word.startswith(("http:", "https:", "data:")):
+    if is_address(word):
         open_image(word)  # refused in the same words as everywhere
-    path = Path(word).expanduser() if word.startswith("~") else Path(word)
+    path = Path(os.path.expanduser(word))  # leaves an unknown ~user as it is
     suffix = path.suffix.lower()
     if suffix == ".pdf" and path.is_file():
         from tessera.processing.media import pdf_pages
 
         return Shown(word, tuple(Picture(page) for page in pdf_pages(path)))
-    if path.is_dir() or (suffix in VIDEO_SUFFIXES and path.is_file()):
-        return Shown(word, (Video(path),))
-    if not path.exists():
+    if not _exists(word):
         _explain_missing(word)
+    elif path.is_dir() or (suffix in VIDEO_SUFFIXES and path.is_file()):
+        from tessera.processing.media import video_frames
+
+        video_frames(path, num_frames=1)  # refuses what cannot be opened, before a model is loaded
+        return Shown(word, (Video(path),))
     return Shown(word, (Picture(open_image(path)),))
 
 
 def _explain_missing(word: str) -> None:
-    if " " in word.strip() and Path(word).suffix.lower() not in PICTURE_SUFFIXES:
+    from tessera.processing.image import printable
+
+    suffix = Path(word).suffix
+    if not suffix or (" " in word.strip() and suffix.lower() not in PICTURE_SUFFIXES):
         raise ImageError(
-            f"{word!r} is not a file: only the last word is the question, quote it as a whole"
+            f"{printable(word)!r} is not a file: pictures come first, "
+            "then the question as one word, in quotes"
         )
 
 
 def _read_question() -> str:
-    question = sys.stdin.buffer.read(_MAX_STDIN).decode("utf-8", errors="replace").strip()
+    data = sys.stdin.buffer.read(_MAX_STDIN)
+    if b"\0" in data:
+        raise UserError("stdin (-) is not text: to show a picture, add the question behind the -")
+    question = data.decode("utf-8", errors="replace").strip()
     if not question:
         raise UserError("stdin (-) holds no question")
     return question

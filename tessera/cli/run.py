@@ -45,9 +45,13 @@ def run(
     Started again, it goes on where it ended. A picture that cannot be opened becomes a line with
     an error. Exit 1 if nothing was answered.
     """
-    from tessera.cli.batch import Results, read_items
+    from tessera.cli.batch import Results, names_left_out, read_items
 
     items = read_items(source, ask)
+    left_out = names_left_out(source)
+    if left_out:
+        shown = ", ".join(map(repr, left_out[:3])) + (", ..." if len(left_out) > 3 else "")
+        say(f"left out, not named like pictures: {len(left_out)} of the folder's files ({shown})")
     with Results(output, model=model_name(model), retry_errors=retry_errors) as results:
         todo = [item for item in items if not results.has(item)]
         if len(todo) < len(items):

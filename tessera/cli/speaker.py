@@ -48,6 +48,8 @@ class Speaker:
             typer.echo(json.dumps(self._record(answer, question, images), ensure_ascii=False))
         else:
             typer.echo()
+            if answer.finish_reason == "length":
+                say(cut_off(answer))
         if self.verbose:
             say(summary(answer))
         return answer
@@ -69,6 +71,14 @@ class Speaker:
             "first_token_s": round(timing.first_token_s, 3),
             "tokens_per_s": round(answer.tokens_per_s, 2) if answer.tokens_per_s else None,
         }
+
+
+def cut_off(answer: Answer) -> str:
+    """Say why an answer ends in the middle."""
+    count = len(answer.token_ids)
+    if answer.is_clipped:
+        return f"(cut off after {count} tokens: the conversation is as long as the model can read)"
+    return f"(cut off after {count} tokens: --max-new-tokens allows more)"
 
 
 def visible(piece: str) -> str:

@@ -62,7 +62,7 @@ class Report:
         return [f"{marks[f.level]}  {f.subject:<14}{f.text}" for f in self.findings]
 
 
-def examine(*, cache: Path, default_model: str) -> Report:
+def examine(*, cache: Path, default_model: Finding) -> Report:
     """Look at the machine.
 
     Args:
@@ -77,7 +77,7 @@ def examine(*, cache: Path, default_model: str) -> Report:
         *_core_packages(),
         *_torch(),
         *_extras(),
-        Finding("ok", "default model", default_model),
+        default_model,
         Finding("ok", "network", _network()),
     ]
     return Report(findings=findings)
@@ -153,8 +153,12 @@ def _extras() -> list[Finding]:
 def _torch() -> list[Finding]:
     if importlib.util.find_spec("torch") is None:
         return []
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # a library that it needs is not on this machine
+        cause = " ".join(str(error).split())
+        text = f"is installed and does not load ({cause}): install it again"
+        return [Finding("missing", "torch", text)]
     from tessera.engine.backends import choose_precision
 
     gpu = "CUDA" if torch.cuda.is_available() else None
@@ -163,10 +167,14 @@ def _torch() -> list[Finding]:
     capability = torch.backends.cpu.get_cpu_capability()
     _, reason = choose_precision("default", "cpu")
     return [
-        Finding("ok", "cpu", f"{capability}, {torch.get_num_threads()} threads"),
+        Finding("ok", "cpu", f"{capability}, {_threads(torch.get_num_threads())}"),
         Finding("ok", "gpu", f"{gpu} is there" if gpu else "none; the CPU is used"),
         Finding("ok", "precision", reason),
     ]
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def _network() -> str:

@@ -73,7 +73,9 @@ def find_config(name: str) -> ModelConfig | VisionConfig:
     """
     from tessera.checkpoint.loader import read_config
 
-    if Path(name).is_dir():
+    if Path(name).is_file():
+        raise UserError(f"{name!r} is a file: give the directory that it lies in")
+    if name and Path(name).is_dir():
         return read_config(Path(name))
     presets: dict[str, Callable[[], ModelConfig | VisionConfig]] = {**PRESETS, **VISION_PRESETS}
     by_short = {key.lower(): make for key, make in presets.items()}

@@ -56,10 +56,6 @@ class SentencePieceModel:
     escape_whitespaces: bool = True
     ids: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
-    def id_of(self, text: str) -> int | None:
-        """Return the id of a piece, or None."""
-        return self.ids.get(text)
-
     def without(self, control_ids: frozenset[int]) -> SentencePieceModel:
         """Return the model in which these ids can no longer come from text."""
         pieces = tuple(

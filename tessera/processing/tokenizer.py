@@ -88,10 +88,6 @@ class Tokenizer:
         """Ids of added tokens that text may hold: the grounding markup the tokenizer knows."""
         return frozenset(token.id for token in self.added.values() if not token.is_control)
 
-    def has_token(self, name: str) -> bool:
-        """Whether there is a control token or markup of this name."""
-        return name in self.names
-
     def token_id(self, name: str) -> int:
         """Return the id of a control token or of markup.
 

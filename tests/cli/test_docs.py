@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tessera.data.sources import clipart, emoji, splits, stamps
+from tessera.data.sources import clipart, emoji, gcompris, splits, stamps
 from tests.architecture.imports import ARROWS
 from tests.architecture.source import ROOT
 from tests.cli import markdown
@@ -69,7 +69,8 @@ def test_the_notice_names_every_set_of_pictures_with_its_version_and_licence() -
     flat = " ".join(learned.split())
     assert f"{emoji.LABELS.name} {emoji.LABELS.version} ({emoji.LABELS.licence})" in flat
     assert f"{clipart.PACKAGE.name} ({clipart.PACKAGE.licence})" in flat
-    assert f"{stamps.PACKAGE.name} ({stamps.PACKAGE.licence})" in measured
+    for package in (stamps.PACKAGE, gcompris.PACKAGE):
+        assert f"{package.name} ({package.licence})" in measured
 
 
 def test_the_notice_names_the_wheels_of_the_default_model() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,42 @@ def test_the_cache_is_listed_and_emptied(tessera: Run, tmp_path: Path) -> None:
     assert tessera("cache", "rm", "--all").code == 0
     assert list((cache / "models").iterdir()) == list((cache / "wheels").iterdir()) == []
     assert (tmp_path / "outside").read_text() == "kept"
+
+
+def test_options_that_change_nothing_are_told(tessera: Run, golden: Path, picture: Path) -> None:
+    assert "--max-tiles changes nothing" in tessera("info", "--max-tiles", 2).err
+    assert "--image needs a model" in tessera("info", "--image", picture).complaint
+    assert "InternVL-Chat-V1-5" in json.loads(tessera("info", "--json").out)
+    model = golden / "chat-300m-internlm2"
+    assert "--precision changes nothing" in tessera("check", model, "--precision", "float32").err
+
+
+def test_a_file_of_a_checkpoint_is_not_a_model(tessera: Run, golden: Path) -> None:
+    ran = tessera("info", golden / "chat-300m-internlm2" / "config.json")
+    assert "is a file: give the directory that it lies in" in ran.complaint
+
+
+def test_doctor_says_that_torch_does_not_load(
+    tessera: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    ran = tessera("doctor")
+    assert ran.code == 1
+    assert "is installed and does not load" in ran.out
+
+
+def test_the_same_entry_may_be_named_twice(tessera: Run, tmp_path: Path) -> None:
+    wheel = tmp_path / "cache" / "wheels" / "x.whl"
+    wheel.parent.mkdir(parents=True)
+    wheel.touch()
+    assert tessera("cache", "rm", "x.whl", "x.whl").out == "removed x.whl (0.0 MB)\n"
+    assert tessera("cache", "rm", "--all").out == "the cache is empty\n"
+
+
+@pytest.mark.parametrize("words", [[], ["cache"]])
+def test_no_command_shows_the_help(tessera: Run, words: list[str]) -> None:
+    ran = tessera(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("Usage: tessera")
+    assert "\nCommands:\n" in ran.err

@@ -112,3 +112,33 @@ def test_a_reader_that_goes_away_is_no_traceback(golden: Path) -> None:
     assert b"Traceback" not in process.stderr.read()
     process.stderr.close()
     assert process.wait(60) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full, and a shell that closes streams")
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (">/dev/full", "tessera: stdout cannot be written (No space left on device)"),
+        (">&-", "tessera: stdout is closed"),
+    ],
+)
+def test_an_output_that_takes_nothing_is_one_line(end: str, told: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m tessera info {end}', sys.executable],
+        capture_output=True, text=True, cwd=ROOT, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done
+    assert done.stderr.startswith(told)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell that closes streams")
+@pytest.mark.parametrize("words", ["", "- What?"])
+def test_a_closed_stdin_is_one_line(golden: Path, words: str) -> None:
+    model = golden / "chat-300m-internlm2"
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m tessera chat --model "$1" {words} <&-', sys.executable, str(model)],
+        capture_output=True, text=True, cwd=ROOT, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done
+    assert "is closed" in done.stderr.splitlines()[-1]

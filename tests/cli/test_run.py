@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +176,91 @@ def test_a_file_that_is_no_output_of_this_model_is_not_touched(
         out.write_text(content)
         assert message in tessera(*words).complaint
         assert out.read_text() == content
+
+
+@pytest.mark.parametrize("content", ["my notes, no line feed", '{"id": 5, "mine": true}'])
+def test_a_file_of_somebody_else_without_a_line_feed_is_not_emptied(
+    tessera: Run, model: list[str], folder: Path, tmp_path: Path, content: str
+) -> None:
+    out = tmp_path / "notes.txt"
+    out.write_text(content)
+    ran = tessera("run", folder, "--ask", "What?", "-o", out, *model)
+    assert "notes.txt:1 is not a line of `tessera run`" in ran.complaint
+    assert out.read_text() == content
+
+
+def test_an_empty_file_that_was_there_before_is_not_removed(
+    tessera: Run, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    out.touch()
+    assert tessera("run", folder, "--ask", "What?", "-o", out, "--model", "gone").code == 2
+    assert out.is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of Unix")
+def test_what_is_not_an_ordinary_file_is_refused_and_stays(
+    tessera: Run, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "pipe"
+    os.mkfifo(out)
+    ran = tessera("run", folder, "--ask", "What?", "-o", out, "--model", "gone")
+    assert "is not an ordinary file" in ran.complaint
+    assert out.is_fifo()
+    ran = tessera("run", folder, "--ask", "What?", "-o", "-", "--model", "gone")
+    assert "answers cannot go to stdout" in ran.complaint
+
+
+def test_a_last_line_that_lost_its_line_feed_is_kept(
+    tessera: Run, model: list[str], folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    words = ["run", folder, "--ask", "What?", "-o", out, *model]
+    assert tessera(*words).code == 0
+    before = out.read_bytes()
+    out.write_bytes(before[:-1])
+    assert "nothing left to do" in tessera(*words).err
+    assert out.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names that are not UTF-8")
+def test_a_name_that_is_not_utf_8_is_answered_once(
+    tessera: Run, model: list[str], folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(folder / "b.png", os.fsdecode(os.fsencode(folder) + b"/\xff.png"))
+    out = tmp_path / "out.jsonl"
+    words = ["run", folder, "--ask", "What?", "-o", out, *model]
+    assert tessera(*words).code == 0
+    assert "\udcff.png" in [row["id"] for row in lines(out)]
+    assert "nothing left to do" in tessera(*words).err
+
+
+def test_files_that_are_left_out_are_told_and_broken_links_are_errors(
+    tessera: Run, model: list[str], folder: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.png").symlink_to(folder / "nowhere.png")
+    out = tmp_path / "out.jsonl"
+    ran = tessera("run", folder, "--ask", "What?", "-o", out, *model)
+    assert "left out, not named like pictures: 1 of the folder's files ('notes.txt')" in ran.err
+    errors = {row["id"]: row.get("error") for row in lines(out)}
+    assert "does not exist" in str(errors["broken.png"])
+
+
+def test_a_picture_under_another_name_is_not_ignored(
+    tessera: Run, model: list[str], picture: Path, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "ask.jsonl", tmp_path / "out.jsonl"
+    rows = [
+        {"id": None, "images": [str(picture)], "question": "What?"},
+        {"image": "https://example.com/a.png", "question": "What?"},
+        {"question": "Hi"},
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert tessera("run", source, "-o", out, *model).code == 0
+    found = {row["id"]: row.get("error") for row in lines(out)}
+    assert "pictures belong under 'image'" in str(found["ask.jsonl:1"])
+    assert "is an address, not a file" in str(found["ask.jsonl:2"])
+    assert found["ask.jsonl:3"] is None
+    source.write_text(json.dumps({"question": "x" * 2**20}))
+    ran = tessera("run", source, "-o", tmp_path / "long.jsonl", *model)
+    assert "ask.jsonl:1 is longer than 1 MiB" in ran.complaint

@@ -5,9 +5,13 @@
     train = [p for p in pictures if split(p) == "train"]
 
 Emoji of eight hands (npm), clip art (Debian, public domain) and, as test material only, stamps
-and word pictures under the GPL (Debian). Nothing of them is committed: packages are pinned and
-hash-checked. Files: `fetch` gets packages, `emoji`, `clipart` and `stamps` read them, `titles`
-and `kinds` make captions, `render` draws, `splits` keeps things back, `build` runs it all.
+under the GPL (Debian). Word pictures under CC BY-SA, test material too, are built on request:
+
+    build(Path("another-folder"), sources=["gcompris"])
+
+Nothing of them is committed: packages are pinned and hash-checked. Files: `fetch` gets packages,
+`emoji`, `clipart`, `stamps` and `gcompris` read them, `titles` and `kinds` make captions,
+`render` draws, `splits` keeps things back, `manifest` runs it all.
 """
 
 from tessera.data.sources.kinds import KINDS, answer, sentence

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
-from tessera.data.sources import clipart, emoji, stamps
+from tessera.data.sources import clipart, emoji, gcompris, stamps
 from tessera.data.sources.picture import CaptionedPicture, Drawing
 from tessera.data.sources.render import render
 from tessera.errors import UserError
@@ -23,7 +23,10 @@ SOURCES: dict[str, Callable[[Path], Iterator[Drawing]]] = {
     "emoji": emoji.drawings,
     "openclipart": clipart.drawings,
     "stamps": stamps.drawings,
+    "gcompris": gcompris.drawings,
 }
+# What a folder holds unless it is asked for more: adding to this makes built folders build again.
+DEFAULT_SOURCES = ("emoji", "openclipart", "stamps")
 _PENDING = 64  # drawings handed to the renderers ahead of their results
 
 
@@ -31,7 +34,7 @@ def build(
     out: Path,
     *,
     cache: Path | None = None,
-    sources: Sequence[str] = tuple(SOURCES),
+    sources: Sequence[str] = DEFAULT_SOURCES,
     processes: int = 2,
     progress: Progress | None = None,
 ) -> list[CaptionedPicture]:
@@ -40,7 +43,8 @@ def build(
     Args:
         out: folder that gets `manifest.jsonl` and `pictures/`.
         cache: folder for the fetched archives; default `out`/cache.
-        sources: which of `SOURCES` to build; all but "emoji" need a Debian or Ubuntu system.
+        sources: which of `SOURCES` to build; all but "emoji" need a Debian or Ubuntu system,
+            and "gcompris" is built only if it is named here.
         processes: renderers to run at once.
         progress: called with the number of pictures done so far.
 

@@ -75,6 +75,19 @@ def test_a_config_that_promises_giants_fails_before_memory_is_taken(tmp_path):
         load_model(tmp_path, never, read_chat_config(tmp_path))
 
 
+def test_a_misspelled_key_is_told_and_changes_nothing(tmp_path, caplog):
+    config = random_config("llama", 2)
+    write_directory(tmp_path, config)
+    assert read_config(tmp_path) == config
+    assert not caplog.records
+    data = config_to_released(config)
+    data["psversion"] = "v1"
+    data["llm_config"]["rope_tehta"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(data))
+    assert read_config(tmp_path) == config
+    assert "'psversion', 'llm_config.rope_tehta' unknown here" in caplog.text
+
+
 def test_a_missing_config_is_told(tmp_path):
     with pytest.raises(CheckpointError, match="no file 'config.json'"):
         read_config(tmp_path)
