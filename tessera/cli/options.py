@@ -35,9 +35,9 @@ class ModelOptions:
         typer.Option(help="Checkpoint directory or hub id. Default: the small demo model."),
     ] = None
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None
-    precision: Annotated[str, typer.Option(help="Number type: float32, bfloat16 or default.")] = (
-        "default"
-    )
+    precision: Annotated[
+        str, typer.Option(help="float32, bfloat16, int8, int4, default or auto.")
+    ] = "default"
     device: Annotated[str, typer.Option(help="Where to run: cpu, cuda, mps or auto.")] = "auto"
     wheels: Annotated[
         Path | None,

@@ -69,8 +69,7 @@ def _numbers(assistant: tessera.Assistant) -> list[str]:
     picture = resources.files("tessera.diagnostics").joinpath("picture.png").read_bytes()
     inputs = processor([Conversation.user(QUESTION, [picture])])
     assert inputs.pixels is not None, "the question shows a picture"
-    weight = model.language.embedding.weight
-    visual = model.encode_tiles(inputs.pixels.to(device=weight.device, dtype=weight.dtype)).float()
+    visual = model.encode_tiles(inputs.pixels.to(device=model.device, dtype=model.dtype)).float()
     options = GenerationOptions(max_new_tokens=_NUM_GREEDY, num_logprobs=_NUM_LOGITS)
     steps = generate(
         model,

@@ -165,11 +165,11 @@ def _torch() -> list[Finding]:
     if gpu is None and torch.backends.mps.is_available():
         gpu = "Metal"
     capability = torch.backends.cpu.get_cpu_capability()
-    _, reason = choose_precision("default", "cpu")
+    default, auto = (choose_precision(name).reason for name in ("default", "auto"))
     return [
         Finding("ok", "cpu", f"{capability}, {_threads(torch.get_num_threads())}"),
         Finding("ok", "gpu", f"{gpu} is there" if gpu else "none; the CPU is used"),
-        Finding("ok", "precision", reason),
+        Finding("ok", "precision", f"{default}; --precision auto: {auto}"),
     ]
 
 

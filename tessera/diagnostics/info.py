@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,21 +91,17 @@ def find_config(name: str) -> ModelConfig | VisionConfig:
 
 def describe(name: str, config: ModelConfig | VisionConfig) -> ModelInfo:
     """Count parameters and memory of a config; no weight is allocated."""
-    parts = _count_parts(config)
-    total = sum(parts.values())
-    language = config.language if isinstance(config, ModelConfig) else None
+    shapes = _shapes(config)
+    parts: dict[str, int] = {}
+    for parameter, shape in shapes.items():
+        part = parameter.partition(".")[0] if isinstance(config, ModelConfig) else "vision"
+        parts[part] = parts.get(part, 0) + math.prod(shape)
     return ModelInfo(
         name=name,
         family=_family(config),
         parts=parts,
         facts=_facts(config),
-        memory={
-            dtype: Memory(
-                weights=total * size,
-                cache=_cache_values(language) * size if language else 0,
-            )
-            for dtype, size in WEIGHT_BYTES.items()
-        },
+        memory=_memory(config, shapes),
         config=config,
     )
 
@@ -130,7 +127,8 @@ def picture_cost(
     )
 
 
-def _count_parts(config: ModelConfig | VisionConfig) -> dict[str, int]:
+def _shapes(config: ModelConfig | VisionConfig) -> dict[str, tuple[int, ...]]:
+    """Build the model without memory and list its parameters."""
     import torch
 
     from tessera.models.chat import ChatModel
@@ -138,17 +136,35 @@ def _count_parts(config: ModelConfig | VisionConfig) -> dict[str, int]:
 
     with torch.device("meta"):
         if isinstance(config, VisionConfig):
-            return {"vision": _count(VisionEncoder(config))}
-        model = ChatModel(config)
-    return {
-        "vision": _count(model.vision),
-        "projector": _count(model.projector),
-        "language": _count(model.language),
+            parameters = dict(VisionEncoder(config).named_parameters())
+        else:
+            parameters = dict(ChatModel(config).named_parameters())
+    return {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+
+
+def _memory(
+    config: ModelConfig | VisionConfig, shapes: dict[str, tuple[int, ...]]
+) -> dict[str, Memory]:
+    total = sum(map(math.prod, shapes.values()))
+    if isinstance(config, VisionConfig):
+        return {name: Memory(weights=total * size, cache=0) for name, size in WEIGHT_BYTES.items()}
+    from tessera.engine.quantise import Quantiser
+
+    positions = _cache_values(config.language)
+    memory = {
+        name: Memory(weights=total * size, cache=positions * size)
+        for name, size in WEIGHT_BYTES.items()
     }
-
-
-def _count(module: Any) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+    for name, quantiser in (
+        ("int8", Quantiser(bits=8)),
+        ("int4+int8", Quantiser(bits=4)),
+        ("int4", Quantiser(bits=4, keeps_int8=False)),
+    ):
+        weights = sum(quantiser.num_bytes(*item) for item in shapes.items())
+        if config.language.tied_embeddings:  # the head becomes a matrix of its own
+            weights += math.prod(shapes["language.embedding.weight"])
+        memory[name] = Memory(weights=weights, cache=positions * 4)
+    return memory
 
 
 def _cache_values(language: LanguageConfig) -> int:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from tessera.config import LanguageConfig
+from tessera.engine.memory import Memory, Prompt, hash_tile, reusable_length
 from tessera.engine.sampling import (
     SamplingOptions,
     log_probs,
@@ -112,9 +113,8 @@ def pad_left(ids: Sequence[Sequence[int]], *, pad_id: int) -> tuple[torch.Tensor
 @torch.inference_mode()
 def encode_tiles(model: ChatModel, pixels_TCYX: torch.Tensor) -> torch.Tensor:
     """Encode tiles a few at a time, so that memory does not grow with the number of pictures."""
-    weight = model.language.embedding.weight
     chunks = [
-        model.encode_tiles(chunk.to(device=weight.device, dtype=weight.dtype))
+        model.encode_tiles(chunk.to(device=model.device, dtype=model.dtype))
         for chunk in pixels_TCYX.split(TILES_AT_ONCE)
     ]
     return torch.cat(chunks)
@@ -128,6 +128,7 @@ def generate(
     visual_token_id: int,
     stop_ids: Collection[int],
     options: GenerationOptions | None = None,
+    memory: Memory | None = None,
 ) -> Generation:
     """Answer prompts that are ids with visual placeholders; iterate over the result for the tokens.
 
@@ -138,6 +139,7 @@ def generate(
         visual_token_id: The placeholder of one visual token.
         stop_ids: Tokens that end a row; the one that did is the row's last token.
         options: None: greedy, at most 1024 tokens.
+        memory: What is kept of earlier prompts and tiles of this model, and adds these.
 
     Raises:
         PromptError: A prompt is empty or too long, or pictures and placeholders differ in number.
@@ -149,6 +151,7 @@ def generate(
         visual_token_id=visual_token_id,
         stop_ids=stop_ids,
         options=options or GenerationOptions(),
+        memory=memory,
     )
 
 
@@ -169,6 +172,7 @@ class Generation(Iterator[list[GeneratedToken | None]]):
         visual_token_id: int,
         stop_ids: Collection[int],
         options: GenerationOptions,
+        memory: Memory | None,
     ) -> None:
         self.budgets = plan_new_tokens(model.config.language, ids, options.max_new_tokens)
         if self.budgets and min(self.budgets) < options.max_new_tokens:
@@ -193,6 +197,8 @@ class Generation(Iterator[list[GeneratedToken | None]]):
         self._cache: KVCache | None = None
         self._in_cache: list[int] = []  # the row of the batch that each row of the cache belongs to
         self._active = list(range(len(ids)))
+        self._memory = memory
+        self._prompt: Prompt | None = None  # of a single row that may be remembered
 
     def __next__(self) -> list[GeneratedToken | None]:
         if not self._active:
@@ -217,6 +223,7 @@ class Generation(Iterator[list[GeneratedToken | None]]):
 
     def close(self) -> None:
         """End every row and free what the batch held; safe to call twice."""
+        self._remember()
         self._active, self._cache = [], None
         self._pixels = self._prompt_embeds = None
 
@@ -227,17 +234,60 @@ class Generation(Iterator[list[GeneratedToken | None]]):
     @torch.inference_mode()
     def _prefill(self) -> torch.Tensor:
         """Read the prompts into a new cache; return the logits of what follows, [B, V]."""
-        model, weight = self._model, self._model.language.embedding.weight
+        model = self._model
+        hashes = self._recognise()
+        known = self._memory.prompts.take(self._prompt) if self._memory and self._prompt else None
+        start = known[1] if known else 0
         ids_BL, segments_BL = pad_left(self._prompts, pad_id=1 if self._visual_token_id == 0 else 0)
-        visual_TSD = None if self._pixels is None else encode_tiles(model, self._pixels)
+        visual_TSD = self._encode(hashes, self._prompt.tiles_before(start) if self._prompt else 0)
         self._pixels = None
         embeds_BLD = model.embed(
-            ids_BL.to(weight.device), visual_TSD, visual_token_id=self._visual_token_id
+            ids_BL[:, start:].to(model.device), visual_TSD, visual_token_id=self._visual_token_id
         )
+        if known:
+            self._cache, self._in_cache = known[0], [0]
+            return model(embeds_BLD, cache=self._cache, last_only=True)[:, 0]
         if any(map(self._may_switch, range(len(self._prompts)))):
             self._prompt_embeds = embeds_BLD
         rows = list(range(len(self._prompts)))
-        return self._read(embeds_BLD, segments_BL.to(weight.device), rows)[self._active]
+        return self._read(embeds_BLD, segments_BL.to(model.device), rows)[self._active]
+
+    def _recognise(self) -> tuple[bytes, ...]:
+        """Hash the tiles, and describe the prompt if its keys and values can be kept."""
+        if self._memory is None:
+            return ()
+        hashes = () if self._pixels is None else tuple(map(hash_tile, self._pixels))
+        config = self._model.config
+        is_plain = len(self._prompts) == 1 and not self._may_switch(0)
+        if is_plain and len(self._prompts[0]) <= reusable_length(config.language):
+            self._prompt = Prompt(
+                torch.tensor(self._prompts[0]),
+                hashes,
+                self._visual_token_id,
+                config.visual_tokens_per_tile,
+            )
+        return hashes
+
+    def _encode(self, hashes: tuple[bytes, ...], start: int) -> torch.Tensor | None:
+        """Return the visual tokens of the tiles from `start` on, None if there are none."""
+        if self._pixels is None or start == len(self._pixels):
+            return None
+        if self._memory is None:
+            return encode_tiles(self._model, self._pixels)
+        return self._memory.tiles.encode(
+            self._pixels[start:], hashes[start:], lambda pixels: encode_tiles(self._model, pixels)
+        )
+
+    def _remember(self) -> None:
+        """Give the keys and values of a single row back, for the next question."""
+        if self._cache is None or self._prompt is None or self._memory is None:
+            return
+        answer = self._answers[0]
+        if self._visual_token_id in answer:  # would be taken for a picture's
+            return
+        if self._cache.length <= reusable_length(self._model.config.language):
+            ids_L = torch.tensor([*self._prompts[0], *answer])[: self._cache.length]
+            self._memory.prompts.put(replace(self._prompt, ids_L=ids_L), self._cache)
 
     @torch.inference_mode()
     def _decode(self) -> torch.Tensor:
@@ -251,7 +301,7 @@ class Generation(Iterator[list[GeneratedToken | None]]):
         embedding = self._model.language.embedding
         newest = [[self._answers[row][-1]] for row in self._active]
         # Not `embed`: a placeholder that the model itself writes is an ordinary token.
-        embeds_B1D = embedding(torch.tensor(newest, device=embedding.weight.device))
+        embeds_B1D = embedding(torch.tensor(newest, device=self._model.device))
         return self._model(embeds_B1D, cache=self._cache, last_only=True)[:, 0]
 
     def _reread(self) -> torch.Tensor:
@@ -263,7 +313,7 @@ class Generation(Iterator[list[GeneratedToken | None]]):
         embedding = self._model.language.embedding
         embeds = []
         for row in self._active:
-            answer = torch.tensor(self._answers[row], device=embedding.weight.device)
+            answer = torch.tensor(self._answers[row], device=self._model.device)
             prompt_LD = self._prompt_embeds[row, -len(self._prompts[row]) :]
             embeds.append(torch.cat([prompt_LD, embedding(answer)]))
         embeds_BLD = pad_sequence(embeds, batch_first=True, padding_side="left")

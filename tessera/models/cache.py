@@ -39,6 +39,18 @@ class KVCache:
         """Positions that fit before the storage doubles."""
         return self.valid_BL.shape[1]
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all keys and values, room that is not used yet included."""
+        return 2 * sum(keys.nbytes for keys in self.keys)
+
+    def truncate(self, length: int) -> None:
+        """Forget what was read after the first `length` positions; for rows without padding."""
+        assert not self.has_padding, "rows end at different positions"
+        self.length = length
+        self.valid_BL[:, length:] = False
+        self.num_real_B = torch.full_like(self.num_real_B, length)
+
     def reserve(self, real_BL: Tensor) -> None:
         """Make room for the next positions and note which of them are real."""
         end = self.length + real_BL.shape[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from tessera.config import ModelConfig
@@ -23,6 +24,16 @@ class ChatModel(nn.Module):
             config.vision.width * config.shuffle_factor**2, config.language.width
         )
         self.language = Decoder(config.language)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.language.norm.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of its activations; linears may hold theirs in another form."""
+        return self.language.norm.weight.dtype
 
     def encode_tiles(self, pixels_TCYX: Tensor) -> Tensor:
         """Turn normalised tiles into visual tokens, [T, S, D] with D the decoder's width."""

@@ -103,7 +103,7 @@ class Decoder(nn.Module):
             LanguageBlock(config, index) for index in range(config.num_layers)
         )
         self.norm = RMSNorm(config.width, config.norm_eps)
-        self.head: nn.Linear | None = None
+        self.head: nn.Module | None = None  # a linear; None: the embedding serves
         if not config.tied_embeddings:
             self.head = nn.Linear(config.width, config.vocab_size, bias=False)
 
@@ -156,8 +156,9 @@ class Decoder(nn.Module):
 
     def logits(self, hidden_BLD: Tensor) -> Tensor:
         """Score the vocabulary; [.., D] to [.., V]."""
-        weight = self.embedding.weight if self.head is None else self.head.weight
-        return F.linear(hidden_BLD, weight)
+        if self.head is None:
+            return F.linear(hidden_BLD, self.embedding.weight)
+        return self.head(hidden_BLD)
 
 
 def _cached_mask(cache: KVCache, length: int, window: int | None) -> Tensor | None:

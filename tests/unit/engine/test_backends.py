@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from tessera.engine import backends
-from tessera.engine.backends import choose_precision, move_checked, plan_device, probe_numbers
+from tessera.engine.backends import (
+    Precision,
+    choose_precision,
+    move_checked,
+    plan_device,
+    probe_numbers,
+)
 from tessera.errors import ConfigError
 from tessera.models.chat import ChatModel
 
@@ -14,18 +20,19 @@ Build = Callable[..., ChatModel]
 
 
 def test_a_precision_that_is_asked_for_is_taken() -> None:
-    assert choose_precision("bfloat16") == (torch.bfloat16, "bfloat16 as asked for")
-    assert choose_precision("float32", "cuda")[0] == torch.float32
+    assert choose_precision("bfloat16") == Precision("bfloat16", "bfloat16 as asked for")
+    assert choose_precision("float32", "cuda").dtype == torch.float32
+    assert choose_precision("int8").is_integer
 
 
 def test_the_default_is_float32_on_a_cpu_without_fast_bfloat16(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(backends, "fast_bfloat16_unit", lambda: None)
-    dtype, reason = choose_precision("default")
-    assert dtype == torch.float32
-    assert "no fast bfloat16" in reason
-    assert "\n" not in reason
+    chosen = choose_precision("default")
+    assert chosen.name == "float32"
+    assert "no fast bfloat16" in chosen.reason
+    assert "\n" not in chosen.reason
 
 
 def test_the_default_is_bfloat16_where_the_cpu_is_fast_at_it(
@@ -33,13 +40,30 @@ def test_the_default_is_bfloat16_where_the_cpu_is_fast_at_it(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    dtype, reason = choose_precision("default")
-    assert dtype == torch.bfloat16
-    assert "AVX512-BF16" in reason
+    for requested in ("default", "auto"):
+        chosen = choose_precision(requested)
+        assert chosen.dtype == torch.bfloat16
+        assert "AVX512-BF16" in chosen.reason
 
 
 def test_metal_gets_float32() -> None:
-    assert choose_precision("default", "mps")[0] == torch.float32
+    assert choose_precision("default", "mps").name == "float32"
+
+
+def test_auto_takes_integers_on_a_cpu_and_fewer_bits_for_large_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backends, "fast_bfloat16_unit", lambda: None)
+    assert choose_precision("auto", num_params=150_000_000).name == "int8"
+    large = choose_precision("auto", num_params=2_206_000_000)
+    assert (large.name, large.dtype) == ("int4", torch.float32)
+    assert "2.2 billion parameters" in large.reason
+    assert choose_precision("auto", "mps", num_params=2_206_000_000).name == "float32"
+
+
+def test_integers_are_refused_on_another_device() -> None:
+    with pytest.raises(ConfigError, match="int8 is computed on the CPU only: add --device cpu"):
+        choose_precision("int8", "cuda")
 
 
 def test_an_unknown_precision_is_refused_with_the_nearest_name() -> None:

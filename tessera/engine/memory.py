@@ -1,0 +1,140 @@
+"""What an assistant keeps between answers: encoded tiles, and keys and values of prompts.
+
+    first question    system <img> ~~~~~~~~ </img> What is this?  A bird.
+    second question   system <img> ~~~~~~~~ </img> What is this?  A bird.  Which one?
+                      `-------- read already, its keys and values are kept -' `- read -'
+
+A tile is known by a hash of its pixels that we compute, a prompt by its ids and its tiles' hashes.
+Both keep what was used last, within a budget of bytes. One memory belongs to one model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tessera.config import LanguageConfig
+from tessera.models.cache import KVCache
+
+TILE_BYTES = 256 * 2**20
+PROMPT_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What was read: ids, and a hash for every tile whose visual tokens stand among them."""
+
+    ids_L: Tensor
+    tiles: tuple[bytes, ...]
+    visual_token_id: int
+    tokens_per_tile: int
+
+    def common_length(self, other: Prompt) -> int:
+        """Count the positions at the beginning that are the same in both, in whole tiles."""
+        length = min(len(self.ids_L), len(other.ids_L))
+        differs = (self.ids_L[:length] != other.ids_L[:length]).nonzero()
+        length = int(differs[0]) if len(differs) else length
+        same_tiles = 0
+        for mine, theirs in zip(self.tiles, other.tiles, strict=False):
+            if mine != theirs:
+                break
+            same_tiles += 1
+        places = (self.ids_L[:length] == self.visual_token_id).nonzero().flatten()
+        known = min(same_tiles, len(places) // self.tokens_per_tile) * self.tokens_per_tile
+        return int(places[known]) if known < len(places) else length
+
+    def tiles_before(self, length: int) -> int:
+        """Count the tiles whose tokens stand before a position."""
+        return int((self.ids_L[:length] == self.visual_token_id).sum()) // self.tokens_per_tile
+
+
+class TileMemory:
+    """Visual tokens by the hash of their tile."""
+
+    def __init__(self, max_bytes: int = TILE_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def encode(
+        self, pixels_TCYX: Tensor, hashes: tuple[bytes, ...], encode: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Return the visual tokens of tiles, [T, S, D]; equal and known tiles are not encoded."""
+        with self._lock:
+            found = {key: self._kept[key] for key in hashes if key in self._kept}
+        first = {key: index for index, key in reversed(list(enumerate(hashes)))}
+        new = [key for key in dict.fromkeys(hashes) if key not in found]
+        if new:
+            encoded_TSD = encode(pixels_TCYX[[first[key] for key in new]])
+            found |= {key: tokens.clone() for key, tokens in zip(new, encoded_TSD, strict=True)}
+        self._keep(found)
+        return torch.stack([found[key] for key in hashes])
+
+    def _keep(self, tiles: dict[bytes, Tensor]) -> None:
+        with self._lock:
+            for key, tokens_SD in tiles.items():
+                if key not in self._kept:
+                    self.num_bytes += tokens_SD.nbytes
+                self._kept[key] = tokens_SD
+                self._kept.move_to_end(key)
+            while self.num_bytes > self.max_bytes:
+                self.num_bytes -= self._kept.popitem(last=False)[1].nbytes
+
+
+class PromptMemory:
+    """Keys and values of what was read, one row each."""
+
+    def __init__(self, max_bytes: int = PROMPT_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self._kept: list[tuple[Prompt, KVCache]] = []  # used last: at the end
+        self._lock = threading.Lock()
+
+    def take(self, prompt: Prompt) -> tuple[KVCache, int] | None:
+        """Take out what shares the longest beginning with a prompt, cut to that; and its length.
+
+        At least the last id of the prompt is left to be read.
+        """
+        with self._lock:
+            lengths = [min(p.common_length(prompt), len(prompt.ids_L) - 1) for p, _ in self._kept]
+            if not lengths or max(lengths) == 0:
+                return None
+            _, cache = self._kept.pop(lengths.index(max(lengths)))
+        cache.truncate(max(lengths))
+        return cache, max(lengths)
+
+    def put(self, prompt: Prompt, cache: KVCache) -> None:
+        """Keep keys and values of a prompt; who puts them in does not use them any more."""
+        with self._lock:
+            self._kept.append((prompt, cache))
+            while self._kept and sum(cache.num_bytes for _, cache in self._kept) > self.max_bytes:
+                self._kept.pop(0)
+
+
+class Memory:
+    """Both memories of one model."""
+
+    def __init__(self, *, tile_bytes: int = TILE_BYTES, prompt_bytes: int = PROMPT_BYTES) -> None:
+        self.tiles = TileMemory(tile_bytes)
+        self.prompts = PromptMemory(prompt_bytes)
+
+
+def hash_tile(pixels_CYX: Tensor) -> bytes:
+    """Hash a tile over its type, shape and content."""
+    frame = f"{pixels_CYX.dtype} {tuple(pixels_CYX.shape)} ".encode()
+    content = pixels_CYX.contiguous().cpu().view(torch.uint8).numpy().data
+    return hashlib.blake2b(content, digest_size=32, key=frame[:64]).digest()
+
+
+def reusable_length(config: LanguageConfig) -> int:
+    """Count the positions up to which a key's turn does not depend on what comes later."""
+    rope = config.rope
+    if rope.original_max_positions is not None:
+        return rope.original_max_positions
+    return config.max_positions

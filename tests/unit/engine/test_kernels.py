@@ -1,0 +1,64 @@
+"""Integer kernels against the dequantised products they stand for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tessera.engine.kernels import FEW_ROWS, KernelLinear, TwoSpeedLinear
+from tessera.models.quantized import Int4Linear, Int8Linear, QuantizedLinear
+
+
+def quantised(kind: type[QuantizedLinear], in_width: int, out_width: int) -> QuantizedLinear:
+    torch.manual_seed(0)
+    return kind.of(nn.Linear(in_width, out_width))  # type: ignore[attr-defined,no-any-return]
+
+
+def distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9, 300])
+@pytest.mark.parametrize("widths", [(32, 8), (96, 333), (2048, 100)])
+@pytest.mark.parametrize("kind", [Int8Linear, Int4Linear])
+def test_only_the_rounding_of_activations_separates_a_kernel_from_its_weights(
+    kind: type[QuantizedLinear], widths: tuple[int, int], rows: int
+) -> None:
+    linear = quantised(kind, *widths)
+    x = torch.randn(rows, widths[0])
+    assert distance(KernelLinear(linear)(x), linear(x)) < 0.012
+
+
+def test_weights_and_activations_at_their_limits_do_not_overflow() -> None:
+    linear = quantised(Int8Linear, 64, 16)
+    linear.levels_OI.fill_(64)  # type: ignore[operator,union-attr]
+    x = torch.ones(4, 64)
+    x[1, 0] = -1.0  # so that one is at the upper end of what 8 bits hold
+    assert distance(KernelLinear(linear)(x), linear(x)) < 0.012
+
+
+def test_a_row_does_not_feel_how_large_another_is() -> None:
+    kernel = KernelLinear(quantised(Int8Linear, 96, 40))
+    x = torch.randn(2, 96)
+    alone = kernel(x[:1])
+    x[1] *= 1e4
+    assert distance(kernel(x)[:1] - kernel.bias_O, alone - kernel.bias_O) < 0.012
+    assert kernel(torch.zeros(1, 96)).isfinite().all()
+
+
+def test_leading_axes_and_strided_inputs_are_kept() -> None:
+    linear = quantised(Int8Linear, 96, 40)
+    kernel = KernelLinear(linear)
+    x = torch.randn(96, 3, 5).permute(2, 1, 0)
+    found = kernel(x)
+    assert found.shape == (5, 3, 40)
+    assert distance(found, linear(x)) < 0.012
+
+
+def test_few_rows_are_read_from_int4_and_many_computed_in_int8() -> None:
+    small, large = quantised(Int4Linear, 96, 40), quantised(Int8Linear, 96, 40)
+    both = TwoSpeedLinear(KernelLinear(small), KernelLinear(large))
+    few, many = torch.randn(FEW_ROWS, 96), torch.randn(FEW_ROWS + 1, 96)
+    assert distance(both(few), small(few)) < 0.012 < distance(both(few), large(few))
+    assert distance(both(many), large(many)) < 0.012 < distance(both(many), small(many))
