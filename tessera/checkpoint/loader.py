@@ -109,7 +109,7 @@ def load_model(
             model = build()
         model = model.to(device=device, dtype=dtype)  # the few that were made in another way
     except (RuntimeError, MemoryError) as error:
-        if "memory" not in str(error).lower():
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
             raise
         raise CheckpointError(_no_memory(directory, needed, "they are not free")) from None
     done: set[str] = set()
@@ -127,6 +127,11 @@ def load_model(
 
 def free_memory() -> int | None:
     """Return the bytes that a program can take without being killed, None if nobody says."""
+    known = [size for size in (_free_of_machine(), _free_of_container()) if size is not None]
+    return min(known, default=None)
+
+
+def _free_of_machine() -> int | None:
     try:
         with open("/proc/meminfo") as file:
             lines = dict(line.split(":") for line in file)
@@ -136,6 +141,15 @@ def free_memory() -> int | None:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _free_of_container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return what the control group (a container, mostly) leaves, None without a limit."""
+    try:
+        limit, used = ((root / f"memory.{name}").read_text() for name in ("max", "current"))
+        return max(0, int(limit) - int(used))  # "max" is no number: no limit
+    except (OSError, ValueError):
         return None
 
 

@@ -114,7 +114,9 @@ class _Worker:
         if not readable:
             return
         try:
-            answers = self.assistant.batch([conv for _, conv in readable], **self.settings)
+            answers = self.assistant.batch(
+                [conv for _, conv in readable], rows_at_once=len(readable), **self.settings
+            )
         except UserError as error:
             if len(readable) == 1:
                 self.results.add_error(readable[0][0], str(error))

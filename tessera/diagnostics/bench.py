@@ -22,7 +22,7 @@ from torch import nn
 
 import tessera
 from tessera.assistant import load
-from tessera.checkpoint.loader import Blank, Converter
+from tessera.checkpoint.loader import Blank, free_memory
 from tessera.config import ModelConfig
 from tessera.engine.backends import choose_precision
 from tessera.engine.generate import encode_tiles
@@ -90,10 +90,13 @@ def bench(name: str, *, precision: str = "default", plan: BenchPlan | None = Non
     started = time.perf_counter()
     make = {key.lower(): make for key, make in PRESETS.items()}.get(name.lower())
     if make is not None:
-        model, precision = random_model(make(), precision)
+        config = make()
+        _check_prompts(plan, config)
+        model, precision = random_model(config, precision)
     else:
         assistant = load(name, precision=precision, device="cpu")
         model, precision = assistant.model, assistant.precision
+        _check_prompts(plan, model.config)
     load_s = time.perf_counter() - started
     prompt_s = {length: _prompt_seconds(model, length, plan.repeats) for length in plan.prompts}
     return BenchResult(
@@ -116,9 +119,18 @@ def random_model(config: ModelConfig, precision: str) -> tuple[ChatModel, str]:
         shapes = [(name, tuple(p.shape)) for name, p in ChatModel(config).named_parameters()]
     num_params = sum(torch.Size(shape).numel() for _, shape in shapes)
     chosen = choose_precision(precision, "cpu", num_params=num_params)
-    converter: Converter | None = None
+    converter = None
     if chosen.is_integer:
-        converter = plan_quantiser(chosen.name, shapes, free=None)
+        converter = plan_quantiser(chosen.name, shapes, free=free_memory())
+        needed = sum(converter.num_bytes(*item) for item in shapes)
+    else:
+        needed = num_params * chosen.dtype.itemsize
+    free = free_memory()
+    if free is not None and needed > free:
+        raise UserError(
+            f"the weights take {needed / 1e9:.1f} GB in {chosen.name}, {free / 1e9:.1f} GB are "
+            "free: choose another --precision or a smaller model"
+        )
     with Blank(dtype=chosen.dtype, device=torch.device("cpu")):
         model = ChatModel(config)
     model = model.to(chosen.dtype).requires_grad_(False).eval()
@@ -166,10 +178,15 @@ def _read(model: ChatModel, length: int, room: int = 0) -> KVCache:
     return cache
 
 
+def _check_prompts(plan: BenchPlan, config: ModelConfig) -> None:
+    limit = config.language.max_positions
+    if max(plan.prompts) > limit:
+        raise UserError(
+            f"a prompt of {max(plan.prompts)} positions: the model reads {limit}, give fewer"
+        )
+
+
 def _prompt_seconds(model: ChatModel, length: int, repeats: int) -> float:
-    limit = model.config.language.max_positions
-    if length > limit:
-        raise UserError(f"a prompt of {length} positions: the model reads {limit}, give fewer")
     return _median(lambda: _read(model, length), repeats)
 
 

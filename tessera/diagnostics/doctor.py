@@ -24,9 +24,11 @@ CORE = (
     "httpx",
     "typer",
     "rich",
+    "onnx",
+    "onnxruntime",
 )
 EXTRAS = {
-    "default": ("onnx", "gguf", "pip"),
+    "default": ("gguf", "pip"),
     "media": ("av", "pypdfium2", "pillow-heif"),
 }
 _WHAT_FOR = {

@@ -33,7 +33,7 @@ from tessera.models.chat import ChatModel
 _log = logging.getLogger("tessera")
 
 TILES_AT_ONCE = 4  # encoder activations of more tiles only cost memory: one tile is 1025 positions
-_FIRST_CAPACITY = 128  # new tokens that the cache has room for before it doubles
+_FIRST_CAPACITY = 128  # new tokens that the cache has room for before it grows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,8 +223,9 @@ class Generation(Iterator[list[GeneratedToken | None]]):
 
     def close(self) -> None:
         """End every row and free what the batch held; safe to call twice."""
-        self._remember()
-        self._active, self._cache = [], None
+        cache, self._cache = self._cache, None  # first: an interrupt must not keep it twice
+        self._active = []
+        self._remember(cache)
         self._pixels = self._prompt_embeds = None
 
     def _is_done(self, row: int) -> bool:
@@ -236,16 +237,17 @@ class Generation(Iterator[list[GeneratedToken | None]]):
         """Read the prompts into a new cache; return the logits of what follows, [B, V]."""
         model = self._model
         hashes = self._recognise()
-        known = self._memory.prompts.take(self._prompt) if self._memory and self._prompt else None
-        start = known[1] if known else 0
+        if self._memory and self._prompt:
+            self._cache = self._memory.prompts.take(self._prompt)
+        start = self._cache.length if self._cache else 0
         ids_BL, segments_BL = pad_left(self._prompts, pad_id=1 if self._visual_token_id == 0 else 0)
         visual_TSD = self._encode(hashes, self._prompt.tiles_before(start) if self._prompt else 0)
         self._pixels = None
         embeds_BLD = model.embed(
             ids_BL[:, start:].to(model.device), visual_TSD, visual_token_id=self._visual_token_id
         )
-        if known:
-            self._cache, self._in_cache = known[0], [0]
+        if self._cache:
+            self._in_cache = [0]
             return model(embeds_BLD, cache=self._cache, last_only=True)[:, 0]
         if any(map(self._may_switch, range(len(self._prompts)))):
             self._prompt_embeds = embeds_BLD
@@ -278,16 +280,16 @@ class Generation(Iterator[list[GeneratedToken | None]]):
             self._pixels[start:], hashes[start:], lambda pixels: encode_tiles(self._model, pixels)
         )
 
-    def _remember(self) -> None:
+    def _remember(self, cache: KVCache | None) -> None:
         """Give the keys and values of a single row back, for the next question."""
-        if self._cache is None or self._prompt is None or self._memory is None:
+        if cache is None or self._prompt is None or self._memory is None:
             return
         answer = self._answers[0]
         if self._visual_token_id in answer:  # would be taken for a picture's
             return
-        if self._cache.length <= reusable_length(self._model.config.language):
-            ids_L = torch.tensor([*self._prompts[0], *answer])[: self._cache.length]
-            self._memory.prompts.put(replace(self._prompt, ids_L=ids_L), self._cache)
+        if 0 < cache.length <= reusable_length(self._model.config.language):
+            ids_L = torch.tensor([*self._prompts[0], *answer])[: cache.length]
+            self._memory.prompts.put(replace(self._prompt, ids_L=ids_L), cache)
 
     @torch.inference_mode()
     def _decode(self) -> torch.Tensor:

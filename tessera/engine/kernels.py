@@ -1,8 +1,8 @@
 """Products with integer weights by ONNX Runtime's CPU kernels: one operator a linear.
 
     int8   DynamicQuantizeMatMul    activations to 8 bits, integer products, any number of rows
-    int4   MatMulNBits              activations to 8 bits a block; reads half the bytes, so it wins
-                                    while weights are what takes the time: a few rows
+    int4   MatMulNBits              activations to 8 bits a block; reads fewer bytes, so it wins
+                                    where weights are what takes the time: one position at once
 
 Everything around a product (norms, attention, caches) stays in torch; tensors are shared, not
 copied. All sessions share one pool of as many threads as torch uses.
@@ -22,7 +22,6 @@ from tessera.models.quantized import GROUP, Int4Linear, Int8Linear, QuantizedLin
 _log = logging.getLogger("tessera")
 _DOMAIN = "com.microsoft"
 _INT8_ACTIVATIONS = 4  # accuracy_level of MatMulNBits
-FEW_ROWS = 8  # up to here int4 weights are read, above the int8 copy computes
 _threads: int | None = None
 
 
@@ -49,16 +48,18 @@ class KernelLinear(nn.Module):
 
 
 class TwoSpeedLinear(nn.Module):
-    """int4 for a few rows, where reading weights takes the time; int8 for many."""
+    """int4 for one new position of each row, where reading weights takes the time; else int8.
 
-    def __init__(self, few: KernelLinear, many: KernelLinear) -> None:
+    Chosen by the positions and not by the rows of a batch: no row feels its neighbours.
+    """
+
+    def __init__(self, one: KernelLinear, many: KernelLinear) -> None:
         super().__init__()
-        self.few, self.many = few, many
+        self.one, self.many = one, many
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x_BLD: Tensor) -> Tensor:
         """Apply it to the last axis."""
-        is_few = x.numel() <= FEW_ROWS * self.few.in_width
-        return self.few(x) if is_few else self.many(x)
+        return self.one(x_BLD) if x_BLD.shape[-2] == 1 else self.many(x_BLD)
 
 
 def _run(session: Any, x: Tensor, out: Tensor) -> None:
@@ -80,9 +81,11 @@ def _session(linear: QuantizedLinear) -> Any:
     options.use_per_session_threads = False
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
+    session = onnxruntime.InferenceSession(
         _model_bytes(linear), options, providers=["CPUExecutionProvider"]
     )
+    session._model_bytes = None  # kept for a fallback to other providers, which there is not
+    return session
 
 
 def _model_bytes(linear: QuantizedLinear) -> bytes:
@@ -124,8 +127,14 @@ def _operator(linear: QuantizedLinear) -> tuple[Any, list[Any]]:
 def _share_threads() -> None:
     """Give all sessions one pool; it can be sized once in a process, before the first session."""
     global _threads
+    wanted = torch.get_num_threads()
     if _threads is None:
         import onnxruntime
 
-        _threads = torch.get_num_threads()
-        onnxruntime.set_global_thread_pool_sizes(_threads, 1)
+        _threads = wanted
+        onnxruntime.set_global_thread_pool_sizes(wanted, 1)
+    elif _threads != wanted:
+        _log.warning(
+            "integer kernels go on with %d threads, torch has %d now: set them before the first "
+            "model is loaded", _threads, wanted,
+        )  # fmt: skip

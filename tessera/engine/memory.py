@@ -14,7 +14,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,7 +23,10 @@ from tessera.config import LanguageConfig
 from tessera.models.cache import KVCache
 
 TILE_BYTES = 256 * 2**20
-PROMPT_BYTES = 2**30
+PROMPT_BYTES = 2**31
+LEAST_LENGTH = 4  # positions; fewer are read sooner than found
+_CONTINUES = 0.8  # share of a kept prompt that a longer one repeats if it goes on with it
+_SPARE = 1.25  # room for the next turn that may be kept, as a multiple of what was read
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,12 @@ class Prompt:
             same_tiles += 1
         places = (self.ids_L[:length] == self.visual_token_id).nonzero().flatten()
         known = min(same_tiles, len(places) // self.tokens_per_tile) * self.tokens_per_tile
-        return int(places[known]) if known < len(places) else length
+        return int(places[known]) if known < len(places) else length  # never inside a tile
+
+    def reusable_length(self, other: Prompt) -> int:
+        """Count the positions that `other` need not read if this was read: not its last one."""
+        shorter = replace(other, ids_L=other.ids_L[:-1])
+        return self.common_length(shorter)
 
     def tiles_before(self, length: int) -> int:
         """Count the tiles whose tokens stand before a position."""
@@ -96,24 +104,34 @@ class PromptMemory:
         self._kept: list[tuple[Prompt, KVCache]] = []  # used last: at the end
         self._lock = threading.Lock()
 
-    def take(self, prompt: Prompt) -> tuple[KVCache, int] | None:
-        """Take out what shares the longest beginning with a prompt, cut to that; and its length.
+    def take(self, prompt: Prompt) -> KVCache | None:
+        """Return keys and values of the longest beginning that is known, None if it is short.
 
-        At least the last id of the prompt is left to be read.
+        They belong to the caller: what continues is taken out, what branches off is copied, so
+        several conversations can be kept. At least the last id of the prompt is left to be read.
         """
         with self._lock:
-            lengths = [min(p.common_length(prompt), len(prompt.ids_L) - 1) for p, _ in self._kept]
-            if not lengths or max(lengths) == 0:
+            lengths = [kept.reusable_length(prompt) for kept, _ in self._kept]
+            best = max(lengths, default=0)
+            if best < LEAST_LENGTH:
                 return None
-            _, cache = self._kept.pop(lengths.index(max(lengths)))
-        cache.truncate(max(lengths))
-        return cache, max(lengths)
+            place = lengths.index(best)
+            kept, cache = self._kept.pop(place)
+            if best < _CONTINUES * len(kept.ids_L):
+                self._kept.append((kept, cache))
+                return cache.copy(best)
+        cache.truncate(best)
+        return cache
 
     def put(self, prompt: Prompt, cache: KVCache) -> None:
         """Keep keys and values of a prompt; who puts them in does not use them any more."""
+        if cache.capacity > _SPARE * cache.length:
+            cache = cache.copy(cache.length)
+        if cache.num_bytes > self.max_bytes:
+            return
         with self._lock:
             self._kept.append((prompt, cache))
-            while self._kept and sum(cache.num_bytes for _, cache in self._kept) > self.max_bytes:
+            while sum(cache.num_bytes for _, cache in self._kept) > self.max_bytes:
                 self._kept.pop(0)
 
 

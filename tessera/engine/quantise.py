@@ -1,8 +1,8 @@
 """Integer weights while a checkpoint is loading: each linear is replaced as soon as it is full.
 
-    precision   vision, projector   decoder, many rows   decoder, few rows   head, embedding
-    int8        int8                int8                 int8                int8
-    int4        int8                int8 or int4         int4                int8
+    precision   vision, projector   decoder: prompt   decoder: new token   head, embedding
+    int8        int8                int8              int8                 int8
+    int4        int8                int8 or int4      int4                 int8
 
 With int4 the decoder keeps an int8 copy beside it for reading prompts, where integer products take
 the time and not memory, if both fit well: `plan_quantiser` decides.
@@ -10,7 +10,9 @@ the time and not memory, if both fit well: `plan_quantiser` decides.
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +25,8 @@ from tessera.models.chat import ChatModel
 from tessera.models.quantized import GROUP, Int4Linear, Int8Embedding, Int8Linear, quantise_rows
 
 QUANTISED = ("int8", "int4")
-_INT4_BYTES = 0.5 + 4 / GROUP  # a nibble and its share of a float32 scale
+# A nibble and its share of three float32 numbers that the kernel keeps for each group.
+_INT4_BYTES = 0.5 + 3 * 4 / GROUP
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Quantiser:
             members = {f"{owner}.{key}" for key, _ in module.named_parameters(recurse=False)}
             if members <= names and self._convert(model, owner, module):
                 gone += [member for member in members if member not in gone]
+        if gone:
+            _return_memory()
         return gone
 
     def _convert(self, model: nn.Module, name: str, module: nn.Module) -> bool:
@@ -73,13 +78,22 @@ class Quantiser:
             quantised = Int8Linear.of(linear)
             _free(linear)
             return KernelLinear(quantised)
-        few = KernelLinear(Int4Linear.of(linear))
-        return TwoSpeedLinear(few, KernelLinear(Int8Linear.of(linear))) if self.keeps_int8 else few
+        one = KernelLinear(Int4Linear.of(linear))
+        if not self.keeps_int8:
+            return one
+        return TwoSpeedLinear(one, KernelLinear(Int8Linear.of(linear)))
 
 
 def _free(module: nn.Linear | nn.Embedding) -> None:
     """Give the memory of a weight back now: kernels make copies, and a head is large."""
     module.weight.data = torch.empty(0)
+
+
+def _return_memory() -> None:
+    """Give back what the C library keeps of freed copies; without it they add up (glibc only)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def _is_matrix(name: str, shape: Iterable[int]) -> bool:

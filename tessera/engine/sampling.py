@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import torch
 
-from tessera.errors import ConfigError
+from tessera.errors import ConfigError, UserError
 
 _MAX_SEED = 2**63 - 1
 
 
-class NumericsError(RuntimeError):
-    """Logits that are no numbers: broken weights or an overflow, never a user's mistake."""
+class NumericsError(UserError):
+    """Logits that are no numbers: broken weights, or an overflow of a small number type."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
 from tessera.config import LanguageConfig
 
+_LEAST_GROWTH = 128  # positions
+
 
 class KVCache:
-    """Static key/value storage of one batch; doubles when it is full.
+    """Static key/value storage of one batch; grows by a quarter when it is full.
 
     Rows may be padded on the left: `valid_BL` says which stored positions are real, `num_real_B`
     how many there are, which is also the next position of each row.
@@ -36,7 +40,7 @@ class KVCache:
 
     @property
     def capacity(self) -> int:
-        """Positions that fit before the storage doubles."""
+        """Positions that fit before the storage grows."""
         return self.valid_BL.shape[1]
 
     @property
@@ -51,15 +55,30 @@ class KVCache:
         self.valid_BL[:, length:] = False
         self.num_real_B = torch.full_like(self.num_real_B, length)
 
+    def copy(self, length: int) -> KVCache:
+        """Copy the first `length` positions, without any room behind them."""
+        other = copy.copy(self)
+        other._resize(length)
+        other.truncate(length)
+        return other
+
+    def _resize(self, capacity: int) -> None:
+        kept = min(self.length, capacity)
+
+        def moved(stored: Tensor) -> Tensor:
+            new = stored.new_zeros(stored.shape[0], capacity, *stored.shape[2:])
+            new[:, :kept] = stored[:, :kept]
+            return new
+
+        self.keys = [moved(keys) for keys in self.keys]
+        self.values = [moved(values) for values in self.values]
+        self.valid_BL = moved(self.valid_BL)
+
     def reserve(self, real_BL: Tensor) -> None:
         """Make room for the next positions and note which of them are real."""
         end = self.length + real_BL.shape[1]
-        while self.capacity < end:
-            self.keys = [torch.cat([keys, torch.empty_like(keys)], 1) for keys in self.keys]
-            self.values = [
-                torch.cat([values, torch.empty_like(values)], 1) for values in self.values
-            ]
-            self.valid_BL = torch.cat([self.valid_BL, torch.zeros_like(self.valid_BL)], 1)
+        if self.capacity < end:
+            self._resize(max(end, self.capacity + max(self.capacity // 4, _LEAST_GROWTH)))
         self.valid_BL[:, self.length : end] = real_BL
         self.num_real_B = self.num_real_B + real_BL.sum(1)
         self.has_padding = self.has_padding or not bool(real_BL.all())

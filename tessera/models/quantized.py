@@ -3,8 +3,8 @@
 `Int8Linear`: one scale a row, symmetric. `Int4Linear`: one scale for each `GROUP` weights of a row,
 as llama.cpp's Q4_0: the largest weight of a group becomes exactly -8 steps.
 
-    weight row  [ w0 .. w31 | w32 .. w63 | .. ]     int4: a scale a group
-    scale       [    s0     |     s1     | .. ]     int8: one for all of them
+    weight row  [ w0 .. w63 | w64 .. w127 | .. ]    int4: a scale a group
+    scale       [    s0     |     s1      | .. ]    int8: one for all of them
 
 Letters besides the usual: O outputs, I inputs, H bytes of two inputs, K groups of a row. These are
 the reference and what gradients can flow through; `engine/kernels.py` computes the same
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-GROUP = 32  # int4 weights that share a scale
+GROUP = 64  # int4 weights that share a scale
 # Of int8 weights, on each side of 0. Processors without VNNI add two products of an unsigned and a
 # signed byte in 16 bits, which more levels would overflow: 2 * 255 * 64 < 2**15.
 LEVELS = 64

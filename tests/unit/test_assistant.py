@@ -24,7 +24,9 @@ SHORT = GenerationOptions(max_new_tokens=12)
 
 @pytest.fixture(scope="module")
 def assistant(golden: Path) -> Assistant:
-    return tessera.load(golden / CASE, precision="float32", device="cpu")
+    loaded = tessera.load(golden / CASE, precision="float32", device="cpu")
+    loaded.memory = None  # everything is computed each time; `tests/unit/engine/test_memory.py`
+    return loaded
 
 
 @pytest.fixture(scope="module")
@@ -281,3 +283,55 @@ def test_without_a_name_the_default_model_is_loaded(
 def test_what_cannot_be_loaded_is_a_user_error(wrong: dict[str, str], golden: Path) -> None:
     with pytest.raises(UserError):
         tessera.load(**({"name_or_path": str(golden / CASE)} | wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_integer_weights_answer_alone_and_in_batches(
+    golden: Path, picture: Path, precision: str
+) -> None:
+    loaded = tessera.load(golden / CASE, precision=precision)
+    assert (loaded.precision, loaded.device) == (precision, "cpu")
+    assert loaded.precision_reason == f"{precision} as asked for"
+    talks = conversations(picture)
+    answers = loaded.batch(talks, options=SHORT)
+    assert all(len(answer.token_ids) >= 1 for answer in answers)
+    again = loaded.batch(talks, options=SHORT)
+    assert [a.token_ids for a in again] == [a.token_ids for a in answers]
+    streamed = loaded.stream(talks[0], options=SHORT)
+    assert "".join(streamed).strip() == streamed.answer.text
+    vector = loaded.embed([picture])
+    exact = tessera.load(golden / CASE, precision="float32").embed([picture])
+    assert float((vector * exact).sum()) > 0.999
+
+
+def test_a_second_question_about_a_picture_reads_its_own_words_only(
+    golden: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = tessera.load(golden / CASE, precision="float32", device="cpu")
+    loaded.ask("What is this?", picture, options=SHORT)
+    read: list[int] = []
+    forward = loaded.model.language.forward
+
+    def spy(embeds: torch.Tensor, **options: object) -> torch.Tensor:
+        read.append(embeds.shape[1])
+        return forward(embeds, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loaded.model.language, "forward", spy)
+    second = loaded.ask("What colour is it?", picture, options=SHORT)
+    assert read[0] < 40 < second.timing.prompt_tokens
+    loaded.memory = None
+    assert loaded.ask("What colour is it?", picture, options=SHORT).token_ids == second.token_ids
+
+
+def test_a_failed_stream_does_not_claim_that_the_user_stopped_it(
+    assistant: Assistant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    stream = assistant.stream("Hello", options=SHORT)
+    monkeypatch.setattr(assistant.model.language, "forward", broken)
+    with pytest.raises(MemoryError):
+        next(stream)
+    with pytest.raises(MemoryError):
+        _ = stream.answer

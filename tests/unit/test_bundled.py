@@ -122,6 +122,32 @@ def test_trained_rows_of_the_added_tokens_are_used_if_they_are_shipped(
     assert torch.equal(stored[-9:].float(), rows)
 
 
+def test_shipped_adapters_are_merged_into_both_towers(
+    make: Callable[..., Path], weights: Path
+) -> None:
+    from tessera.checkpoint.loader import load_model, read_chat_config
+    from tessera.models.chat import ChatModel
+    from tessera.models.lora import LoRALinear, add_lora, lora_state
+
+    plain = make()
+    config = read_chat_config(plain)
+    with torch.no_grad():
+        model = load_model(plain, lambda: ChatModel(config), config)
+        add_lora(model, r".*\.(qkv|out|up|down|gate_up)", rank=2, alpha=6)
+        for module in model.modules():
+            if isinstance(module, LoRALinear):
+                module.lora_b.normal_(std=0.05)
+        trained = {k: v for k, v in lora_state(model).items() if not k.startswith("projector.")}
+        write_projector(weights / "projector.safetensors", value=0.5, **trained)
+        merged = load_model(make(), lambda: ChatModel(config), config)
+        for name, module in model.named_modules():
+            if isinstance(module, LoRALinear) and not name.startswith("projector."):
+                x = torch.randn(4, module.base.in_features)
+                found = merged.get_submodule(name)(x)
+                assert (found - module(x)).norm() < 0.02 * module(x).norm(), name  # bfloat16
+                assert (found - module.base(x)).norm() > 0.04 * module(x).norm(), name
+
+
 def test_the_tokenizer_splits_digits_and_keeps_all_special_tokens(
     make: Callable[..., Path],
 ) -> None:

@@ -65,3 +65,43 @@ def test_chat_presets_have_the_published_parameters(name):
 @pytest.mark.parametrize("name", CHAT)
 def test_released_models_make_256_visual_tokens_of_a_tile(name):
     assert PRESETS[name]().visual_tokens_per_tile == 256
+
+
+# What spec sections 1.1 and 1.2 (released configs and model cards) say, written down once more.
+# select_layer, shuffle, dynamic tiling and thumbnail, template, theta, rope, heads/kv, norm eps
+INTERNLM2, HERMES, PHI3 = "internlm2-chat", "Hermes-2", "phi3-chat"
+RELEASED = {
+    "InternVL-Chat-V1-1": (-4, "v1", False, "internvl_zh", 1e4, "plain", 1.0, 40, 40),
+    "InternVL-Chat-V1-2": (-1, "v1", False, HERMES, 5e6, "plain", 1.0, 56, 8),
+    "InternVL-Chat-V1-2-Plus": (-1, "v1", False, HERMES, 5e6, "plain", 1.0, 56, 8),
+    "InternVL-Chat-V1-5": (-1, "v2", True, INTERNLM2, 1e6, "dynamic", 3.0, 48, 8),
+    "InternVL-Chat-V1-5-Plus": (-1, "v2", True, HERMES, 5e6, "plain", 1.0, 56, 8),
+    "Mini-InternVL-Chat-2B-V1-5": (-1, "v2", True, INTERNLM2, 1e6, "dynamic", 2.0, 16, 8),
+    "Mini-InternVL-Chat-4B-V1-5": (-1, "v2", True, PHI3, 1e4, "su", 1.0, 32, 32),
+}
+
+
+@pytest.mark.parametrize("name", CHAT)
+def test_chat_presets_have_the_published_settings(name):
+    config = PRESETS[name]()
+    language, rope = config.language, config.language.rope
+    assert config.dynamic_tiling == config.use_thumbnail
+    assert language.norm_eps == 1e-5
+    assert not language.tied_embeddings
+    assert not language.qkv_bias
+    assert RELEASED[name] == (
+        config.select_layer, config.shuffle_version, config.dynamic_tiling, config.template,
+        rope.theta, rope.kind, rope.factor, language.num_heads, language.num_kv_heads,
+    )  # fmt: skip
+    assert config.max_tiles == (12 if config.dynamic_tiling else 1)
+
+
+@pytest.mark.parametrize("name", VISION)
+def test_vision_presets_have_the_published_settings(name):
+    config = VISION_PRESETS[name]()
+    is_6b = "6B" in name
+    assert config.norm == ("rms_norm" if is_6b else "layer_norm")
+    assert (config.qk_norm, config.qkv_bias) == (is_6b, not is_6b)
+    assert (config.norm_eps, config.patch_size) == (1e-6, 14)
+    assert config.head_width == (128 if is_6b else 64)
+    assert config.image_size == (224 if "224" in name else 448)

@@ -166,6 +166,15 @@ def measured_ratio(directory: Path, dtype: str) -> float:
 needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 
 
+def test_a_container_leaves_less_than_the_machine_has(tmp_path):
+    assert loader._free_of_container(tmp_path) is None
+    (tmp_path / "memory.current").write_text("300\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert loader._free_of_container(tmp_path) is None
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert loader._free_of_container(tmp_path) == 700
+
+
 @needs_proc
 def test_peak_memory_of_a_200_mb_load_stays_near_the_weights(tmp_path):
     big_directory(tmp_path, 100_000_000, "BF16")

@@ -9,6 +9,7 @@ import torch
 
 from tessera.diagnostics.bench import BenchPlan, bench, random_model
 from tessera.engine.kernels import KernelLinear, TwoSpeedLinear
+from tessera.errors import UserError
 from tessera.presets import PRESETS
 
 
@@ -41,3 +42,13 @@ def test_a_preset_is_measured_with_random_weights(monkeypatch: pytest.MonkeyPatc
     assert result.precision == "int8"
     assert 0 < result.token_s < 10
     assert any("30 positions" in line for line in result.lines())
+
+
+def test_a_preset_that_does_not_fit_is_refused_before_memory_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tessera.diagnostics.bench.free_memory", lambda: 50_000_000_000)
+    with pytest.raises(UserError, match="take 102.1 GB in float32, 50.0 GB are free"):
+        bench("InternVL-Chat-V1-5", precision="float32")
+    with pytest.raises(UserError, match="a prompt of 40000 positions"):
+        bench("InternVL-Chat-V1-5", plan=BenchPlan(prompts=(40_000,)))

@@ -208,18 +208,105 @@ def test_a_tile_memory_forgets_what_was_used_longest_ago() -> None:
     assert TileMemory(0).encode(tiles(1), (b"x",), encode).shape == (1, 2, 4)
 
 
+def read(model: ChatModel, *ids: int, capacity: int = 8) -> tuple[Prompt, KVCache]:
+    """A prompt and keys and values as if it had been read."""
+    cache = KVCache(model.config.language, 1, capacity=capacity, dtype=torch.float32)
+    cache.reserve(torch.ones(1, len(ids), dtype=torch.bool))
+    cache.advance(len(ids))
+    return Prompt(torch.tensor(ids), (), VISUAL_ID, TOKENS), cache
+
+
+def asked(*ids: int) -> Prompt:
+    return Prompt(torch.tensor(ids), (), VISUAL_ID, TOKENS)
+
+
 def test_a_prompt_memory_keeps_within_its_budget(tiny_model: Build) -> None:
     model = tiny_model()
-
-    def cache() -> KVCache:
-        return KVCache(model.config.language, 1, capacity=8, dtype=torch.float32)
-
-    memory = PromptMemory(max_bytes=2 * cache().num_bytes)
+    size = read(model, 5)[1].num_bytes
+    memory = PromptMemory(max_bytes=2 * size)
     for first in (5, 6, 7):
-        memory.put(Prompt(torch.tensor([first, 9]), (), VISUAL_ID, TOKENS), cache())
-    wanted = [Prompt(torch.tensor([first, 9, 9]), (), VISUAL_ID, TOKENS) for first in (5, 6, 7)]
-    assert [memory.take(asked) is not None for asked in wanted] == [False, True, True]
-    assert memory.take(wanted[2]) is None  # it is with whoever took it
+        memory.put(*read(model, first, 9, 9, 9, 9, 9, 9))
+    memory.put(*read(model, 8, 9, 9, 9, 9, 9, 9, 9, 9, 9, capacity=40))  # compacted, still fits
+    found = [memory.take(asked(first, *[9] * 10)) for first in (5, 6, 7, 8)]
+    assert [cache is not None for cache in found] == [False, False, False, True]
+    memory.put(*read(model, 5, 9, 9, 9, 9, 9, 9))
+    memory.put(*read(model, *range(4, 40), capacity=40))  # larger than all of the budget
+    assert memory.take(asked(5, *[9] * 10)) is not None
+    assert memory.take(asked(*range(4, 44))) is None
+
+
+def test_what_continues_is_handed_over_and_what_branches_off_is_copied(tiny_model: Build) -> None:
+    memory = PromptMemory()
+    prompt, cache = read(tiny_model(), 4, 5, 6, 7, 8, 9, 10)
+    memory.put(prompt, cache)
+    branch = memory.take(asked(4, 5, 6, 7, 20, 21))
+    assert branch is not None
+    assert branch is not cache
+    assert (branch.length, branch.capacity) == (4, 4)
+    assert memory.take(asked(4, 5, 20, 21)) is None  # hardly anything in common
+    assert memory.take(asked(4, 5, 6, 7, 8, 9, 10, 11)) is cache
+    assert memory.take(asked(4, 5, 6, 7, 8, 9, 10, 11)) is None  # it is with whoever took it
+
+
+def test_two_conversations_in_turn_are_both_remembered(
+    tiny_model: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, memory = tiny_model(max_positions=256), Memory()
+    talks = [prompt(1, 2, 4, 5, "T", *range(first, first + 12)) for first in (10, 30)]
+    shown = [tiles(1), tiles(2)]
+    for turn in range(3):
+        work = Work(model, monkeypatch)
+        for number, (talk, pixels) in enumerate(zip(talks, shown, strict=True)):
+            work.clear()
+            found = answer(model, talk, pixels, memory)
+            if turn:
+                assert work.positions[0] <= 4, (turn, number)
+                assert work.tiles == []
+            assert_same(found, answer(model, talk, pixels, None))
+            talk += [*(id_ for id_, _ in found), 6, 7]
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_an_interrupt_while_reading_keeps_what_was_there(
+    tiny_model: Build, monkeypatch: pytest.MonkeyPatch, turn: int
+) -> None:
+    model, memory = tiny_model(), Memory()
+    first = prompt(1, "T", 5, 6)
+    if turn:
+        answer(model, first, tiles(1), memory)
+    with monkeypatch.context() as patch:
+
+        def interrupted(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(model.language.blocks[1], "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            answer(model, [*first, 7, 8], tiles(1), memory)
+    for kept, cache in memory.prompts._kept:
+        assert len(kept.ids_L) == cache.length > 0
+    assert len(memory.prompts._kept) == 2 * turn  # the first, and what both have in common
+    again = [*first, 7, 8]
+    assert_same(answer(model, again, tiles(1), memory), answer(model, again, tiles(1), None))
+
+
+def test_a_prompt_that_ends_with_a_picture_can_be_repeated(tiny_model: Build) -> None:
+    model, memory = tiny_model(), Memory()
+    ids = prompt(1, 5, 6, 7, "T")
+    once = answer(model, ids, tiles(1), memory)
+    assert_same(answer(model, ids, tiles(1), memory), once)
+
+
+def test_a_cache_grows_by_a_quarter_and_keeps_what_it_holds(tiny_model: Build) -> None:
+    model = tiny_model()
+    cache = KVCache(model.config.language, 1, capacity=1000, dtype=torch.float32)
+    cache.keys[0].normal_()
+    before = cache.keys[0].clone()
+    cache.reserve(torch.ones(1, 1000, dtype=torch.bool))
+    cache.advance(1000)
+    cache.reserve(torch.ones(1, 1, dtype=torch.bool))
+    assert cache.capacity == 1250
+    assert torch.equal(cache.keys[0][:, :1000], before)
+    assert cache.valid_BL.sum() == 1001
 
 
 def test_tiles_are_told_apart_by_type_shape_and_every_value() -> None:

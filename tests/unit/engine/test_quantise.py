@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tessera.engine.kernels import KernelLinear, TwoSpeedLinear
 from tessera.engine.quantise import Quantiser, plan_quantiser
 from tessera.models.chat import ChatModel
 from tessera.models.quantized import Int4Linear, Int8Embedding, Int8Linear, quantise_rows
+from tests.architecture.source import ROOT
 from tests.unit.checkpoint.tiny import FAMILIES, our_shapes, random_config, write_directory
 
 INT4_ONLY = Quantiser(bits=4, keeps_int8=False)
@@ -26,7 +29,7 @@ PIXELS = torch.linspace(-2, 2, 3 * 56 * 56).reshape(1, 3, 56, 56)
 def wide_config(family: str, *, tied: bool):
     config = random_config(family, 1)
     language = replace(
-        config.language, width=64, num_heads=4, num_kv_heads=2, head_width=16, mlp_width=96,
+        config.language, width=64, num_heads=4, num_kv_heads=2, head_width=16, mlp_width=128,
         tied_embeddings=tied, vocab_size=70, rope=RopeConfig(),
     )  # fmt: skip
     return replace(config, language=language, tile_size=56)
@@ -95,3 +98,40 @@ def test_the_plan_keeps_an_int8_copy_where_memory_is_plenty() -> None:
     assert plan_quantiser("int4", shapes, free=None).keeps_int8
     assert plan_quantiser("int4", shapes, free=8 * size).keeps_int8
     assert not plan_quantiser("int4", shapes, free=size).keeps_int8
+
+
+MEASURE = """
+import resource, sys
+from dataclasses import replace
+import onnx, onnxruntime, torch
+from tessera.diagnostics.bench import ChatModel, random_model
+from tessera.engine.quantise import plan_quantiser
+from tessera.presets import PRESETS
+torch.set_num_threads(1)
+config = PRESETS["Mini-InternVL-Chat-2B-V1-5"]()
+config = replace(
+    config, vision=replace(config.vision, num_layers=2),
+    language=replace(config.language, num_layers=4, vocab_size=5000),
+)
+with torch.device("meta"):
+    shapes = [(n, tuple(p.shape)) for n, p in ChatModel(config).named_parameters()]
+planned = sum(plan_quantiser(sys.argv[1], shapes, free=None).num_bytes(*s) for s in shapes)
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+before = resident()
+model, _ = random_model(config, sys.argv[1])
+print(planned, resident() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_integer_weights_take_the_memory_that_was_planned(precision: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, precision],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    planned, resident = map(int, done.stdout.split())
+    assert planned > 2e8
+    assert 0.9 < resident / planned < 1.15

@@ -17,7 +17,7 @@ from tessera.models.quantized import (
 )
 
 
-def linear(in_width: int = 96, out_width: int = 40, *, bias: bool = True) -> nn.Linear:
+def linear(in_width: int = 192, out_width: int = 40, *, bias: bool = True) -> nn.Linear:
     torch.manual_seed(0)
     return nn.Linear(in_width, out_width, bias=bias)
 
@@ -28,12 +28,12 @@ def test_a_quantised_linear_is_a_linear_with_the_dequantised_weight(
     kind: type[QuantizedLinear], bias: bool
 ) -> None:
     made = kind.of(linear(bias=bias))  # type: ignore[attr-defined]
-    x = torch.randn(2, 3, 96)
+    x = torch.randn(2, 3, 192)
     wanted = x @ made.weight().T
     if bias:
         wanted = wanted + linear().bias
     torch.testing.assert_close(made(x), wanted)
-    assert made.widths == (96, 40)
+    assert made.widths == (192, 40)
 
 
 def test_no_weight_moves_by_more_than_half_a_step() -> None:
@@ -82,7 +82,7 @@ def test_large_matrices_are_quantised_in_parts_like_small_ones(
 @pytest.mark.parametrize("kind", [Int8Linear, Int4Linear])
 def test_gradients_pass_through_to_the_input(kind: type[QuantizedLinear]) -> None:
     made = kind.of(linear())  # type: ignore[attr-defined]
-    x = torch.randn(5, 96, requires_grad=True)
+    x = torch.randn(5, 192, requires_grad=True)
     made(x).sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, made.weight().sum(0).expand(5, -1))

@@ -1,3 +1,4 @@
+import io
 import time
 
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 
 from tessera.errors import PromptError
 from tessera.processing.grounding import Box, draw_boxes, format_boxes, parse_boxes
+from tessera.processing.image import open_image
 
 PIECES = st.sampled_from(
     ["<ref>", "</ref>", "<box>", "</box>", "[[", "]]", "[", "]", ",", " ", "\n", "cup", "12", "-3"]
@@ -143,6 +145,21 @@ def test_pixel_boxes_are_written_cut_to_the_picture() -> None:
         format_boxes("a", [(0, 0, float("nan"), 1)], width=10, height=10)  # type: ignore[list-item]
     with pytest.raises(PromptError, match="0 x 5"):
         parse_boxes("", width=0, height=5)
+
+
+def test_boxes_are_in_the_frame_of_the_upright_picture() -> None:
+    stored = Image.new("RGB", (40, 20), "white")  # lies on its side: 20 wide and 40 high for people
+    stored.paste((255, 0, 0), (0, 0, 10, 20))  # its left quarter; turned, the upper one
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    stored.save(file, "PNG", exif=exif)
+    upright = open_image(file.getvalue())
+    assert upright.size == (20, 40)
+    text = "<ref>red</ref><box>[[0, 0, 1000, 250]]</box>"
+    (box,) = parse_boxes(text, width=upright.width, height=upright.height).boxes
+    assert box.pixels == (0, 0, 20, 10)
+    assert upright.crop(box.pixels).getcolors() == [(200, (255, 0, 0))]
 
 
 def test_boxes_are_drawn_on_a_copy_with_any_label() -> None:
