@@ -7,10 +7,16 @@ import platform
 from importlib import metadata, resources
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 import tessera
+from tessera.config import VisionConfig
+from tessera.models.vision import VisionEncoder
 from tessera.processing.conversation import Conversation
+from tessera.processing.image import open_image
+from tessera.processing.tiling import normalise
 
 QUESTION = "Please describe the image shortly."
 _SUFFIXES = (".json", ".safetensors", ".model")
@@ -20,15 +26,20 @@ _NUM_LOGITS, _NUM_GREEDY = 5, 12
 def report_lines(directory: Path, *, precision: str = "default") -> list[str]:
     """Return versions, file hashes, tensor shapes, and numbers on the picture of the package."""
     from tessera.assistant import load
+    from tessera.checkpoint.loader import load_model, read_config
 
+    config = read_config(directory)
     lines = ["tessera check report", ""]
     lines += _versions()
     lines += ["", "files"]
     lines += _files(directory)
     lines += ["", "tensors"]
     lines += _tensors(directory)
+    if isinstance(config, VisionConfig):
+        encoder = load_model(directory, lambda: VisionEncoder(config), config)
+        return [*lines, "", "numbers (float32)", *_encoder_numbers(encoder)]
     assistant = load(directory, precision=precision)
-    lines += ["", f"numbers ({assistant.precision_reason})"]
+    lines += ["", f"numbers ({assistant.precision_reason}; {assistant.device_reason})"]
     return lines + _numbers(assistant)
 
 
@@ -61,13 +72,30 @@ def _tensors(directory: Path) -> list[str]:
     return [f"  {len(shapes)} tensors, {', '.join(kinds)}, shapes sha256 {digest}", *shown]
 
 
+def _picture() -> bytes:
+    return resources.files("tessera.diagnostics").joinpath("picture.png").read_bytes()
+
+
+@torch.no_grad()
+def _encoder_numbers(encoder: VisionEncoder) -> list[str]:
+    """Describe what a stand-alone encoder makes of the whole picture as one tile."""
+    size = encoder.config.image_size
+    tile = open_image(_picture()).resize((size, size), Image.Resampling.BICUBIC)
+    hidden_TPD = encoder(normalise(np.array(tile)[None]))
+    first = [round(value, 5) for value in hidden_TPD[0, 0, :4].tolist()]
+    return [
+        f"  the picture as one tile of {size} px, output of the last block",
+        f"  mean {float(hidden_TPD.mean()):.6f}, std {float(hidden_TPD.std()):.6f}, "
+        f"class token begins {first}",
+    ]
+
+
 @torch.no_grad()
 def _numbers(assistant: tessera.Assistant) -> list[str]:
     from tessera.engine.generate import GenerationOptions, generate
 
     model, processor = assistant.model, assistant.processor
-    picture = resources.files("tessera.diagnostics").joinpath("picture.png").read_bytes()
-    inputs = processor([Conversation.user(QUESTION, [picture])])
+    inputs = processor([Conversation.user(QUESTION, [_picture()])])
     assert inputs.pixels is not None, "the question shows a picture"
     visual = model.encode_tiles(inputs.pixels.to(device=model.device, dtype=model.dtype)).float()
     options = GenerationOptions(max_new_tokens=_NUM_GREEDY, num_logprobs=_NUM_LOGITS)

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+import tessera
 from tessera.checkpoint.loader import load_model, read_chat_config
 from tessera.errors import UserError
 from tessera.models.chat import ChatModel
@@ -46,6 +47,8 @@ def test_a_trap_ends_in_a_typed_error_or_an_inert_load(name, golden, tmp_path, m
             loaded = True
         with contextlib.suppress(UserError):
             Tokenizer.from_directory(directory)
+        with contextlib.suppress(UserError):  # and all of it, as everyone loads it
+            tessera.load(directory, precision="float32", device="cpu")
     finally:
         WATCH.directory = None
     assert WATCH.events == []
