@@ -26,6 +26,7 @@ from tessera.checkpoint.loader import Blank, free_memory
 from tessera.config import ModelConfig
 from tessera.engine.backends import choose_precision
 from tessera.engine.generate import encode_tiles
+from tessera.engine.kernels import undisturbed
 from tessera.engine.quantise import plan_quantiser
 from tessera.errors import UserError
 from tessera.models.cache import KVCache
@@ -196,9 +197,10 @@ def _token_seconds(model: ChatModel, length: int, plan: BenchPlan) -> float:
 
     def answer() -> None:
         token = torch.ones(1, 1, dtype=torch.long)
-        for _ in range(plan.new_tokens):
-            logits = model(model.language.embedding(token), cache=cache, last_only=True)
-            token = logits[:, -1].argmax(-1, keepdim=True)
+        with undisturbed(model):
+            for _ in range(plan.new_tokens):
+                logits = model(model.language.embedding(token), cache=cache, last_only=True)
+                token = logits[:, -1].argmax(-1, keepdim=True)
 
     return _median(answer, plan.repeats) / plan.new_tokens
 

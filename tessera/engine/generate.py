@@ -18,6 +18,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from tessera.config import LanguageConfig
+from tessera.engine.kernels import undisturbed
 from tessera.engine.memory import Memory, Prompt, hash_tile, reusable_length
 from tessera.engine.sampling import (
     SamplingOptions,
@@ -205,7 +206,7 @@ class Generation(Iterator[list[GeneratedToken | None]]):
             self.close()
             raise StopIteration
         try:
-            tokens = self._choose(self._prefill() if self._cache is None else self._decode())
+            tokens = self._choose(self._prefill() if self._cache is None else self._read_newest())
         except BaseException:
             self.close()
             raise
@@ -290,6 +291,10 @@ class Generation(Iterator[list[GeneratedToken | None]]):
         if 0 < cache.length <= reusable_length(self._model.config.language):
             ids_L = torch.tensor([*self._prompts[0], *answer])[: cache.length]
             self._memory.prompts.put(replace(self._prompt, ids_L=ids_L), cache)
+
+    def _read_newest(self) -> torch.Tensor:
+        with undisturbed(self._model):
+            return self._decode()
 
     @torch.inference_mode()
     def _decode(self) -> torch.Tensor:

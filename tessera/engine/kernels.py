@@ -10,7 +10,9 @@ copied. All sessions share one pool of as many threads as torch uses.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,23 @@ class TwoSpeedLinear(nn.Module):
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Apply it to the last axis."""
         return self.one(x_BLD) if x_BLD.shape[-2] == 1 else self.many(x_BLD)
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Let torch use one thread while a model with kernels reads single tokens.
+
+    What torch computes then is small, and its waiting threads would hold up those of the kernels.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or not any(isinstance(module, KernelLinear) for module in model.modules()):
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _run(session: Any, x: Tensor, out: Tensor) -> None:

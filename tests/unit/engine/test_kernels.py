@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
 
-from tessera.engine.kernels import KernelLinear, TwoSpeedLinear
+from tessera.engine.kernels import KernelLinear, TwoSpeedLinear, undisturbed
 from tessera.models.quantized import Int4Linear, Int8Linear, QuantizedLinear
 
 
@@ -63,3 +65,18 @@ def test_one_position_is_read_from_int4_and_many_computed_in_int8(rows: int) -> 
     one, many = torch.randn(rows, 1, 192), torch.randn(rows, 2, 192)
     assert distance(both(one), small(one)) < 0.012 < distance(both(one), large(one))
     assert distance(both(many), large(many)) < 0.012 < distance(both(many), small(many))
+
+
+def test_torch_uses_one_thread_for_tokens_of_a_model_with_kernels_only() -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        plain, fast = nn.Linear(64, 8), KernelLinear(quantised(Int8Linear, 64, 8))
+        with undisturbed(plain):
+            assert torch.get_num_threads() == 3
+        with contextlib.suppress(ValueError), undisturbed(nn.Sequential(fast)):
+            assert torch.get_num_threads() == 1
+            raise ValueError
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
