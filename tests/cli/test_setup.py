@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ("sh", "dirname", "uname", "df", "awk", "touch")
+TOOLS = ("sh", "dirname", "uname", "df", "awk", "touch", "mkdir", "cp")
 ELSEWHERE = (Path("/opt/homebrew/bin/python3"), Path("/usr/local/bin/python3"))
 
 pytestmark = pytest.mark.skipif(
@@ -20,7 +20,17 @@ pytestmark = pytest.mark.skipif(
 
 
 def setup(tmp_path: Path, python: str, *, system: str = "Linux", **variables: str) -> str:
-    """Run the script where `python3` and `uname` are fakes; return its complaint."""
+    """Run the script, which has to fail; return its complaint."""
+    done = run_setup(tmp_path, python, "chat", system=system, **variables)
+    assert done.returncode == 1
+    assert not (tmp_path / "venv" / "bin").exists()
+    return done.stderr.strip()
+
+
+def run_setup(
+    tmp_path: Path, python: str, kind: str, *, system: str = "Linux", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the script where `python3` and `uname` are fakes."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for name in TOOLS:
@@ -29,14 +39,11 @@ def setup(tmp_path: Path, python: str, *, system: str = "Linux", **variables: st
     for name, body in {"python3": python, "uname": f"echo {system}"}.items():
         (tools / name).write_text(f"#!{shutil.which('sh')}\n{body}\n")
         (tools / name).chmod(0o755)
-    done = subprocess.run(
-        [str(tools / "sh"), str(ROOT / "dev" / "setup.sh"), "chat"],
+    return subprocess.run(
+        [str(tools / "sh"), str(ROOT / "dev" / "setup.sh"), kind],
         env={"PATH": str(tools), "VENV": str(tmp_path / "venv"), **variables},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert done.returncode == 1
-    assert not (tmp_path / "venv" / "bin").exists()
-    return done.stderr.strip()
 
 
 OLD = 'case "$*" in -V) echo Python 3.9.6 ;; *) exit 1 ;; esac'
@@ -83,3 +90,41 @@ def test_a_folder_that_is_no_environment_is_not_cleared(tmp_path: Path) -> None:
     told = setup(tmp_path, fake("nothing"))
     assert told.endswith("exists and is no environment: give another one")
     assert (tmp_path / "venv" / "mine").read_text() == "kept"
+
+
+WORKING = """
+case "$*" in
+"-m venv --clear "*) mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; : > "$4/pyvenv.cfg" ;;
+"-m pip "*) echo "$*" >> "$LOG" ;;
+*platform*) echo Linux x86_64 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("kind", "extra"), [("chat", "default"), ("dev", "dev")])
+def test_pip_is_renewed_first_then_torch_from_its_index_then_all_else(
+    tmp_path: Path, kind: str, extra: str
+) -> None:
+    log = tmp_path / "log"
+    done = run_setup(
+        tmp_path, WORKING, kind, LOG=str(log), CONSTRAINTS="c.txt", TORCH_INDEX="https://cpu"
+    )
+    assert done.returncode == 0, done.stderr
+    assert log.read_text().splitlines() == [
+        "-m pip install --upgrade pip",
+        "-m pip install --constraint c.txt --index-url https://cpu torch",
+        f"-m pip install --constraint c.txt --editable .[{extra}]",
+    ]
+    ready = {path.name for path in (tmp_path / "venv").glob(".ready-*")}
+    assert ready == ({".ready-chat"} if kind == "chat" else {".ready-chat", ".ready-dev"})
+    assert "MB are free" in done.stderr
+    assert "CUDA" not in done.stderr  # an index was chosen
+
+
+def test_without_an_index_the_size_of_cuda_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    python = WORKING.replace("esac", '"-c import torch"*) exit 1 ;;\nesac')
+    done = run_setup(tmp_path, python, "chat", LOG=str(log))
+    assert done.returncode == 0, done.stderr
+    assert "brings CUDA: 3 GB more to fetch and 7 GB more of disk" in done.stderr
+    assert log.read_text().splitlines()[1:] == ["-m pip install --editable .[default]"]
