@@ -13,6 +13,8 @@ products with integer instructions.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,7 +26,7 @@ LEVELS = 64
 _CHUNK = 1 << 22  # weights quantised at once, so that large matrices need no large copies
 
 
-class QuantizedLinear(nn.Module):
+class QuantizedLinear(nn.Module, ABC):
     """y = x W^T + b with a weight that is dequantised for each use."""
 
     bias_O: Tensor | None
@@ -34,13 +36,13 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("bias_O", bias_O)
 
     @property
+    @abstractmethod
     def widths(self) -> tuple[int, int]:
         """Input and output width."""
-        raise NotImplementedError
 
+    @abstractmethod
     def weight(self) -> Tensor:
         """Dequantise the whole matrix, [O, I] in float32."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply it to the last axis."""
