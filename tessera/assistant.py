@@ -328,7 +328,7 @@ def load(
     Args:
         name_or_path: A directory in the published layout or a hub id; None: the default model.
         precision: `float32`, `bfloat16`, `int8`, `int4`; `default` is bfloat16 where it is fast,
-            else float32; `auto` is the fastest for this machine and the size of the model.
+            else float32; `auto` takes integers where bfloat16 is slow, by the model's size.
         device: `cpu`, `cuda`, `cuda:1`, `mps`, or `auto`: the fastest that passes a self-check.
         revision: Branch, tag or commit of a hub id.
         wheels: Directory with the two wheels of the default model, instead of a download.
